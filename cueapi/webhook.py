@@ -1,0 +1,221 @@
+"""Sign and verify CueAPI's webhooks, over the exact bytes that travel; nothing here does IO.
+
+The scheme is CueAPI's `v1`: `X-CueAPI-Signature: v1=` and the lower-case hex HMAC-SHA256, keyed with the
+whole webhook secret as UTF-8 text, of `<X-CueAPI-Timestamp>.<raw body>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, NoReturn
+
+from ._json import as_object
+from .exceptions import WebhookVerificationError
+
+SIGNATURE_HEADER = "X-CueAPI-Signature"
+TIMESTAMP_HEADER = "X-CueAPI-Timestamp"
+DEFAULT_TOLERANCE = 300.0
+"""Seconds that a timestamp may lie in the past or in the future."""
+
+_SIGNATURE = re.compile(r"v1=[0-9a-f]{64}")
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_EXECUTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookDelivery:
+    """One authentic delivery: what CueAPI signed, and when."""
+
+    execution_id: str
+    cue_id: str
+    name: str
+    """The cue's name."""
+    payload: dict[str, Any]
+    scheduled_for: datetime
+    attempt: int
+    """From 1."""
+    signed_at: datetime
+    """When this attempt was signed; each attempt is signed afresh."""
+
+
+def sign(body: bytes, *, secret: str, timestamp: int) -> str:
+    """Return the signature header's value for these bytes; `timestamp` is in whole unix seconds."""
+    return "v1=" + _digest(body, secret, str(timestamp))
+
+
+def verify(
+    body: bytes,
+    *,
+    signature: str | None,
+    timestamp: str | None,
+    secrets: Iterable[str],
+    now: float | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> WebhookDelivery:
+    """Return the delivery in `body` if one of `secrets` signed it within `tolerance` seconds of `now`.
+
+    The bytes are authenticated before they are parsed. Whatever is passed in, the only error is
+    `WebhookVerificationError`, whose `reason` is `missing_signature`, `bad_signature`, `bad_timestamp`,
+    `timestamp_too_old`, `timestamp_too_new`, `no_secret`, `invalid_json` or `not_a_delivery`; the last two are
+    raised for authentic bytes only.
+    """
+    signed_at = authenticate(
+        body, signature=signature, timestamp=timestamp, secrets=secrets, now=now, tolerance=tolerance
+    )
+    return _delivery(_parse(body), signed_at)
+
+
+def authenticate(
+    body: bytes,
+    *,
+    signature: str | None,
+    timestamp: str | None,
+    secrets: Iterable[str],
+    now: float | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> datetime:
+    """Return when these bytes were signed, or raise as `verify` does; the body is not parsed."""
+    if not signature or not timestamp:
+        _refuse("missing_signature", "the request carries no CueAPI signature")
+    if not _SIGNATURE.fullmatch(signature):
+        _refuse("bad_signature", "the signature does not match")
+    if not _TIMESTAMP.fullmatch(timestamp):
+        _refuse("bad_timestamp", "the timestamp is not in whole unix seconds")
+    keys = [secret for secret in secrets if secret]
+    if not keys:
+        _refuse("no_secret", "no webhook secret is configured")
+    matches = [hmac.compare_digest(_digest(body, key, timestamp), signature[3:]) for key in keys]
+    if not any(matches):
+        _refuse("bad_signature", "the signature does not match")
+    _check_age(int(timestamp), time.time() if now is None else now, tolerance)
+    return datetime.fromtimestamp(int(timestamp), timezone.utc)
+
+
+def verify_webhook(
+    payload: bytes | str | dict[str, Any],
+    signature: str,
+    secret: str,
+    timestamp: str,
+    *,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> bool:
+    """Tell whether a webhook is authentic and fresh; pass the raw body, as bytes, wherever you can.
+
+    A dict is serialised as CueAPI does it (sorted keys, `", "` and `": "`), a str is taken as UTF-8.
+    """
+    try:
+        authenticate(
+            _as_bytes(payload),
+            signature=signature,
+            timestamp=timestamp,
+            secrets=[secret],
+            tolerance=tolerance,
+        )
+    except WebhookVerificationError:
+        return False
+    return True
+
+
+def _refuse(reason: str, message: str) -> NoReturn:
+    raise WebhookVerificationError(reason, message)
+
+
+def _digest(body: bytes, secret: str, timestamp: str) -> str:
+    signed = timestamp.encode("ascii") + b"." + body
+    return hmac.new(secret.encode("utf-8", "surrogatepass"), signed, hashlib.sha256).hexdigest()
+
+
+def _check_age(timestamp: int, now: float, tolerance: float) -> None:
+    if now - timestamp > tolerance:
+        _refuse("timestamp_too_old", "the signature is older than the tolerance; check this machine's clock")
+    if timestamp - now > tolerance:
+        _refuse("timestamp_too_new", "the signature is from the future; check this machine's clock")
+
+
+def _as_bytes(payload: bytes | str | dict[str, Any]) -> bytes:
+    if isinstance(payload, bytes):
+        return payload
+    if isinstance(payload, str):
+        return payload.encode("utf-8", "surrogatepass")
+    return json.dumps(payload, sort_keys=True, default=str).encode("ascii")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON (RFC 8259, section 6)")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _parse(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = _DECODER.decode(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WebhookVerificationError("invalid_json", "the signed body is not JSON") from error
+    found = as_object(value)
+    if found is None:
+        _refuse("not_a_delivery", "the signed body is not a CueAPI delivery: it is no JSON object")
+    return found
+
+
+def _delivery(body: Mapping[str, Any], signed_at: datetime) -> WebhookDelivery:
+    try:
+        return WebhookDelivery(
+            execution_id=_matching(body["execution_id"], _EXECUTION_ID),
+            cue_id=_matching(body["cue_id"], _EXECUTION_ID),
+            name=_text(body["name"]),
+            payload=_object(body["payload"]),
+            scheduled_for=_moment(body["scheduled_for"]),
+            attempt=_attempt(body["attempt"]),
+            signed_at=signed_at,
+        )
+    except KeyError as error:
+        field = error.args[0]
+        raise WebhookVerificationError("not_a_delivery", f"the signed body has no {field}") from error
+    except ValueError as error:
+        raise WebhookVerificationError("not_a_delivery", f"the signed body has a bad field: {error}") from error
+
+
+def _matching(value: object, pattern: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError("an id is not text of letters, digits, - and _")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("name is not text")
+    value.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
+    return value
+
+
+def _object(value: object) -> dict[str, Any]:
+    found = as_object(value)
+    if found is None:
+        raise ValueError("payload is not an object")
+    return found
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("scheduled_for is not text")
+    moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError("scheduled_for has no UTC offset")
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError as error:
+        raise ValueError("scheduled_for is out of range") from error
+
+
+def _attempt(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1000:
+        raise ValueError("attempt is not a number from 1")
+    return value

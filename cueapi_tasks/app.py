@@ -1,0 +1,236 @@
+"""The façade: `CueTasks` brings the declared tasks, the settings and the receiver together, and decides nothing."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from . import config, web
+from .config import Settings, Value
+from .declare import schedules
+from .declare.binding import Binder
+from .declare.registry import Registry
+from .declare.spec import CueSpec, Owner, check_part
+from .declare.task import (
+    AnyTask,
+    Declared,
+    P,
+    Task,
+    check_payload,
+    first_line,
+    make_on_failure,
+    make_retry,
+)
+from .errors import DeclarationError
+from .run.ledger import open_ledger
+from .run.receiver import Receiver
+from .run.report import Reporter
+
+if TYPE_CHECKING:
+    from cueapi import CueAPI
+
+R = TypeVar("R")
+
+REPORT_TIMEOUT = 3.0
+"""Seconds that reporting an outcome may hold up an answer."""
+
+logger = logging.getLogger("cueapi_tasks.run")
+
+
+class Decorator(Protocol):
+    """What `schedule` returns: it makes a function a `Task`, and gives a `Task` one more schedule."""
+
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]:
+        """Declare the function."""
+        ...
+
+
+class CueTasks:
+    """An app: the tasks that it declares, and how CueAPI reaches them.
+
+    `app` owns the cues named `app/...`, or `app@environment/...`. What is not given here comes from the environment:
+    `CUEAPI_ENVIRONMENT`, `CUEAPI_CALLBACK_URL` (the receiver's URL, its path included), `CUEAPI_API_KEY`,
+    `CUEAPI_BASE_URL`, `CUEAPI_WEBHOOK_SECRET` (one, or several separated by commas while a secret is rotated) and
+    `CUEAPI_LEDGER`. Making an app touches no network, disk or clock, and no missing setting makes it fail.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        *,
+        environment: str | None = None,
+        callback: str | None = None,
+        timezone: str = "UTC",
+        api_key: str | None = None,
+        base_url: str | None = None,
+        webhook_secret: str | Iterable[str] | None = None,
+        ledger: str | None = None,
+    ) -> None:
+        self.name = check_part(app, "the app's name")
+        self.timezone = schedules.check_zone(timezone)
+        self.registry = Registry()
+        self._given: Mapping[str, Value] = {
+            "environment": environment,
+            "callback": callback,
+            "api_key": api_key,
+            "base_url": base_url,
+            "webhook_secret": webhook_secret,
+            "ledger": ledger,
+        }
+        self._overrides: dict[str, Value] = {}
+        self._lock = threading.Lock()
+        self._receiver: Receiver | None = None
+
+    def __repr__(self) -> str:
+        return f"CueTasks({self.name!r}, {len(self.registry)} tasks)"
+
+    def schedule(
+        self,
+        *,
+        cron: str | None = None,
+        every: str | timedelta | None = None,
+        at: str | datetime | None = None,
+        timezone: str | None = None,
+        name: str | None = None,
+        task: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        retry: Mapping[str, Any] | None = None,
+        on_failure: Mapping[str, Any] | None = None,
+    ) -> Decorator:
+        """Declare when the decorated function runs; exactly one of `cron`, `every` and `at`.
+
+        `cron` is read in `timezone` (IANA, the app's by default), at both clock changes as the server does. `every` is
+        an interval that divides an hour or a day (`"15m"`, `"2h"`, a timedelta), `at` one moment. `payload` holds the
+        function's arguments by name. Stack the decorator for several schedules, each then with its own `name`.
+        `retry` is `{"max_attempts": 3, "backoff_minutes": [1, 5, 15]}`, `on_failure` is
+        `{"email": True, "webhook": None, "pause": False}`.
+
+        Raises `DeclarationError`, which says how to mend it, for anything that could never run.
+        """
+        zone = timezone or self.timezone
+        when = _schedule(cron=cron, every=every, at=at, zone=zone)
+
+        def declare(function: Callable[P, R], /) -> Task[P, R]:
+            base = _task_of(function, task)
+            check_payload(base.binder, payload or {}, base.name)
+            declared = Declared(
+                name=name if name is None else check_part(name, "the schedule's name"),
+                schedule=when,
+                payload=dict(payload or {}),
+                description=first_line(base.function) if description is None else description,
+                retry=make_retry(retry, base.name),
+                on_failure=make_on_failure(on_failure, base.name),
+            )
+            whole = base.with_schedule(declared)
+            self.registry.add(whole, self.owner)
+            return whole
+
+        return declare
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are now: given here, or else in the environment."""
+        return config.resolve(self._overrides, self._given, ledger_name=self.name)
+
+    @property
+    def owner(self) -> Owner:
+        """Whose cues the declared ones are."""
+        environment = self.settings.environment
+        return Owner(
+            app=self.name,
+            environment=environment if environment is None else check_part(environment, "the environment"),
+        )
+
+    @property
+    def tasks(self) -> tuple[AnyTask, ...]:
+        """The declared tasks, in the order of declaration."""
+        return tuple(self.registry)
+
+    def specs(self) -> tuple[CueSpec, ...]:
+        """The wanted state of every cue."""
+        return self.registry.specs(self.owner, self.settings.callback)
+
+    def override(self, **settings: Value) -> None:
+        """Put settings above what the app and the environment say, before the first request; `dev` does."""
+        self._overrides |= settings
+
+    def mount(self, wsgi_app: web.WSGIApp, path: str = "/cueapi") -> web.MountedApp:
+        """Return the WSGI app with the receiver at `path`: `app.wsgi_app = cue.mount(app.wsgi_app)`."""
+        return web.mount(wsgi_app, self.wsgi, path)
+
+    @functools.cached_property
+    def wsgi(self) -> web.MountedApp:
+        """The receiver alone, as a WSGI app for any path."""
+        return web.wsgi(lambda request: self.receiver.handle(request))
+
+    @property
+    def receiver(self) -> Receiver:
+        """The receiver, assembled from the settings when it is first needed."""
+        with self._lock:
+            if self._receiver is None:
+                self._receiver = self._assemble()
+            return self._receiver
+
+    def close(self) -> None:
+        """Stop the receiver's background threads and close the ledger."""
+        with self._lock:
+            receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.close()
+
+    def _assemble(self) -> Receiver:
+        settings = self.settings
+        ledger = open_ledger(settings.ledger)
+        return Receiver(
+            registry=self.registry,
+            owner=self.owner,
+            secrets=settings.webhook_secrets,
+            ledger=ledger,
+            reporter=Reporter(ledger, self.owner.scope, functools.cache(lambda: _client(settings))),
+        )
+
+
+def _client(settings: Settings) -> CueAPI | None:
+    """Return the client for outcomes, or None, said once, where there is no key."""
+    if settings.api_key is None:
+        logger.warning("no outcome is reported: set CUEAPI_API_KEY")
+        return None
+    from cueapi import CueAPI  # noqa: PLC0415 - a receiver that reports nothing must not load httpx
+
+    return CueAPI(settings.api_key, base_url=settings.base_url, timeout=REPORT_TIMEOUT, max_retries=0)
+
+
+def _schedule(
+    *, cron: str | None, every: str | timedelta | None, at: str | datetime | None, zone: str
+) -> schedules.Schedule:
+    given = [name for name, value in (("cron", cron), ("every", every), ("at", at)) if value is not None]
+    if len(given) != 1:
+        raise DeclarationError(
+            "one_schedule",
+            f"give exactly one of cron=, every= and at=; here {' and '.join(given) or 'none'} is given",
+        )
+    if cron is not None:
+        return schedules.recurring(cron, zone)
+    if every is not None:
+        return schedules.every(every, zone)
+    return schedules.once(at or "", zone)
+
+
+def _task_of(function: Callable[P, R], name: str | None) -> Task[P, R]:
+    """Return the task that a decorator adds to: the one below it in a stack, or a new one without schedules."""
+    if isinstance(function, Task):
+        below = cast("Task[P, R]", function)
+        if name not in (None, below.name):
+            raise DeclarationError(
+                "task_renamed", f"task {below.name!r} has its name already; give task= on the lowest decorator"
+            )
+        return below
+    own = name or getattr(function, "__name__", "")
+    if not callable(function) or not own:
+        raise DeclarationError("not_a_function", f"{function!r} cannot be a task; decorate a function, or give task=")
+    return Task(function, check_part(own, "the task's name"), (), Binder(function))

@@ -1,0 +1,138 @@
+"""Find and import the app that a command is about."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .. import config
+from ..app import CueTasks
+from ..errors import AppLoadError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+HOW = "name it as module:attribute or path.py:attribute"
+
+
+def load(reference: str | None) -> CueTasks:
+    """Return the app named by the argument, or else by CUEAPI_APP, or else by pyproject.toml."""
+    named = reference or config.app_variable() or _from_pyproject(Path("pyproject.toml"))
+    if named is None:
+        raise AppLoadError(
+            "no_app",
+            f"no app is named: {HOW}, or set CUEAPI_APP, "
+            'or write app = "..." under [tool.cueapi-tasks] in pyproject.toml',
+        )
+    target, attribute = _split(named)
+    module = _import_path(Path(target)) if target.endswith(".py") else _import_module(target)
+    return _pick(module, attribute, named)
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return the traceback of an error in the user's module, without the frames that lead to it."""
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+
+
+def _is_ours(filename: str) -> bool:
+    return filename == __file__ or "importlib" in filename
+
+
+def _from_pyproject(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AppLoadError("bad_pyproject", f"pyproject.toml cannot be read: {error}") from error
+    app = document.get("tool", {}).get("cueapi-tasks", {}).get("app")
+    return app if isinstance(app, str) else None
+
+
+def _split(reference: str) -> tuple[str, str | None]:
+    target, colon, attribute = reference.rpartition(":")
+    if not colon or attribute.startswith(("/", "\\")):  # the colon of a drive's letter
+        return reference, None
+    return target, attribute or None
+
+
+def _import_path(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise AppLoadError("file_not_found", f"there is no file {path}; {HOW}")
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _put_first(path.resolve().parent)
+    _put_first(Path.cwd())
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[path.stem]
+        raise _import_failed(str(path)) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    _put_first(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise AppLoadError(
+                "module_not_found", f"there is no module {error.name!r} here or on the import path; {HOW}"
+            ) from None
+        raise _import_failed(name) from error
+    except Exception as error:
+        raise _import_failed(name) from error
+
+
+def _put_first(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _import_failed(name: str) -> AppLoadError:
+    return AppLoadError("import_failed", f"{name} could not be imported; its own error stands above")
+
+
+def _pick(module: ModuleType, attribute: str | None, named: str) -> CueTasks:
+    if attribute is None:
+        return _only_app(module, named)
+    found: object = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, CueTasks):
+        return found
+    what = "has no such attribute" if found is None else f"has a {type(found).__name__} there"
+    others = " or ".join(f"{named.rpartition(':')[0]}:{name}" for name in _apps(module))
+    hint = f"did you mean {others}?" if others else "make one: cue = CueTasks('my-app')"
+    raise AppLoadError("not_an_app", f"{named} is no CueTasks: {module.__name__} {what}; {hint}")
+
+
+def _only_app(module: ModuleType, named: str) -> CueTasks:
+    apps = _apps(module)
+    if not apps:
+        raise AppLoadError(
+            "no_app_in_module",
+            f"{named} holds no CueTasks at its top level; make one: cue = CueTasks('my-app')",
+        )
+    if len({id(app) for app in apps.values()}) > 1:
+        choices = " or ".join(f"{named}:{name}" for name in apps)
+        raise AppLoadError("several_apps", f"{named} holds several CueTasks; say which: {choices}")
+    return next(iter(apps.values()))
+
+
+def _apps(module: ModuleType) -> dict[str, CueTasks]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, CueTasks)}

@@ -1,0 +1,63 @@
+"""Every declared task of one app, by name; a name from two places is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import DuplicateTaskError
+from .spec import CueSpec, Owner, check_length
+from .task import AnyTask
+
+
+class Registry:
+    """The tasks of one app; adding is all or nothing."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, AnyTask] = {}
+
+    def add(self, task: AnyTask, owner: Owner) -> None:
+        """Add a task, or replace it when the same function registers again (a reload, or `__main__`)."""
+        other = self._tasks.get(task.name)
+        if other is not None and not _same(other, task):
+            raise DuplicateTaskError(
+                "duplicate_task",
+                f"two functions declare the task {task.name!r}: {other.place} and {task.place}; "
+                "rename one, or give it task=",
+            )
+        self._refuse_double_schedules(task, owner)
+        self._tasks[task.name] = task
+
+    def get(self, name: str) -> AnyTask | None:
+        """Return the task of that name, if there is one."""
+        return self._tasks.get(name)
+
+    def __iter__(self) -> Iterator[AnyTask]:
+        return iter(self._tasks.values())
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def specs(self, owner: Owner, callback: str | None) -> tuple[CueSpec, ...]:
+        """Return the wanted state of every cue, in the order of declaration."""
+        return tuple(spec for task in self for spec in task.specs(owner, callback))
+
+    def _refuse_double_schedules(self, task: AnyTask, owner: Owner) -> None:
+        names = [check_length(spec.name) for spec in task.specs(owner, None)]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise DuplicateTaskError(
+                "duplicate_schedule",
+                f"the schedule {twice[0]!r} is declared twice at {task.place}; give each its own name=",
+            )
+
+
+def _same(one: AnyTask, other: AnyTask) -> bool:
+    if one.identity == other.identity:
+        return True
+    # `python app.py` imports the module as __main__, and again under its own name where another module imports it
+    return _code(one) is not None and _code(one) == _code(other)
+
+
+def _code(task: AnyTask) -> tuple[str, str] | None:
+    code = getattr(task.function, "__code__", None)
+    return None if code is None else (code.co_filename, getattr(task.function, "__qualname__", ""))

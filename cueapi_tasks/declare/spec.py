@@ -1,0 +1,170 @@
+"""The wanted state of one cue as a value: its name, its stamp of ownership, and what it should be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from ..errors import DeclarationError
+from .binding import STAMP_KEY, TASK_KEY
+from .schedules import Schedule
+
+MAX_NAME = 255
+"""Characters of a cue's name that the server stores (contract, section 4)."""
+STAMP_VERSION = 1
+DEFAULT_MAX_ATTEMPTS = 3
+DEFAULT_BACKOFF_MINUTES = (1, 5, 15)
+
+_PART = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose cues these are: one app in one environment."""
+
+    app: str
+    environment: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """The owner as cue names spell it: `billing`, or `billing@staging`."""
+        return self.app if self.environment is None else f"{self.app}@{self.environment}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often a run is tried in total, and the minutes between attempts (contract, section 8.4)."""
+
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    backoff_minutes: tuple[int, ...] = DEFAULT_BACKOFF_MINUTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnFailure:
+    """What the service does when the last attempt failed."""
+
+    email: bool = True
+    webhook: str | None = None
+    pause: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """The mark of ownership that each cue of ours carries in its payload."""
+
+    app: str
+    environment: str | None
+    task: str
+    schedule: str | None
+    max_attempts: int
+    revision: int | None = None
+    paused_by: str | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """Whose cue it is."""
+        return Owner(app=self.app, environment=self.environment)
+
+    @property
+    def cue_name(self) -> str:
+        """The name that a cue with this stamp should have."""
+        return cue_name(self.owner, self.task, self.schedule)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stamp as it stands in the payload; `paused_by` only when set."""
+        value: dict[str, Any] = {
+            "v": STAMP_VERSION,
+            "app": self.app,
+            "env": self.environment,
+            "task": self.task,
+            "schedule": self.schedule,
+            "max_attempts": self.max_attempts,
+            "revision": self.revision,
+        }
+        return value if self.paused_by is None else value | {"paused_by": self.paused_by}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueSpec:
+    """What one cue should be: frozen, normalised, comparable."""
+
+    owner: Owner
+    task: str
+    name: str
+    """The cue's whole name."""
+    schedule_name: str | None
+    schedule: Schedule
+    callback: str | None
+    """The receiver's URL; None where no setting says it."""
+    payload: Mapping[str, Any]
+    description: str = ""
+    retry: Retry = field(default_factory=Retry)
+    on_failure: OnFailure = field(default_factory=OnFailure)
+    transport: str = "webhook"
+
+    @property
+    def stamp(self) -> Stamp:
+        """The stamp that the cue should carry."""
+        return Stamp(
+            app=self.owner.app,
+            environment=self.owner.environment,
+            task=self.task,
+            schedule=self.schedule_name,
+            max_attempts=self.retry.max_attempts,
+        )
+
+    def wire_payload(self, stamp: Stamp | None = None) -> dict[str, Any]:
+        """Return the payload as the cue carries it: the declared one, the routing key and the stamp."""
+        keys = {TASK_KEY: cue_name(self.owner, self.task, None), STAMP_KEY: (stamp or self.stamp).to_json()}
+        return {**self.payload, **keys}
+
+
+def read_stamp(payload: Mapping[str, Any]) -> Stamp | None:
+    """Return the stamp in a cue's payload, or None where there is none that this version understands."""
+    value = payload.get(STAMP_KEY)
+    if not isinstance(value, Mapping):
+        return None
+    fields = cast("Mapping[str, Any]", value)
+    if fields.get("v") != STAMP_VERSION:
+        return None
+    texts = {key: fields.get(key) for key in ("app", "env", "task", "schedule", "paused_by")}
+    numbers = {key: fields.get(key) for key in ("max_attempts", "revision")}
+    if not all(text is None or isinstance(text, str) for text in texts.values()):
+        return None
+    if not all(number is None or type(number) is int for number in numbers.values()):
+        return None
+    if not texts["app"] or not texts["task"]:
+        return None
+    return Stamp(
+        app=texts["app"],
+        environment=texts["env"],
+        task=texts["task"],
+        schedule=texts["schedule"],
+        max_attempts=numbers["max_attempts"] or DEFAULT_MAX_ATTEMPTS,
+        revision=numbers["revision"],
+        paused_by=texts["paused_by"],
+    )
+
+
+def cue_name(owner: Owner, task: str, schedule: str | None) -> str:
+    """Return `billing@staging/daily_report:weekend`."""
+    base = f"{owner.scope}/{task}"
+    return base if schedule is None else f"{base}:{schedule}"
+
+
+def check_part(value: str, what: str) -> str:
+    """Return a part of a name, or raise if the name could not be read back from the whole."""
+    if not _PART.fullmatch(value):
+        raise DeclarationError(
+            "bad_name", f"{what} {value!r} may hold only letters, digits, '_', '.' and '-'; choose another"
+        )
+    return value
+
+
+def check_length(name: str) -> str:
+    """Return a cue's name, or raise if the server could not store it."""
+    if len(name) > MAX_NAME:
+        raise DeclarationError("name_too_long", f"the cue's name {name[:60]}... is over {MAX_NAME} characters")
+    return name

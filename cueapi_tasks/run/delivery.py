@@ -1,0 +1,87 @@
+"""One run that was asked for, however it arrived, and the task that it belongs to; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cueapi import WebhookDelivery
+
+from ..declare.binding import RESERVED_KEYS, TASK_KEY
+from ..declare.context import Context
+from ..declare.spec import DEFAULT_MAX_ATTEMPTS, Owner, Stamp, read_stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One attempt of one execution, routed to a task of ours."""
+
+    execution_id: str
+    cue_id: str
+    cue_name: str
+    task: str
+    attempt: int
+    max_attempts: int
+    scheduled_for: datetime
+    payload: Mapping[str, Any]
+    """What the function gets: without the routing key and the stamp."""
+    transport: str
+    signed_at: datetime
+
+    def context(self, *, is_last_attempt: bool) -> Context:
+        """Return the run's facts for the function."""
+        return Context(
+            execution_id=self.execution_id,
+            cue_id=self.cue_id,
+            cue_name=self.cue_name,
+            task=self.task,
+            scheduled_for=self.scheduled_for,
+            attempt=self.attempt,
+            is_last_attempt=is_last_attempt,
+            transport=self.transport,
+            payload=self.payload,
+            now=self.signed_at,
+        )
+
+
+def from_webhook(webhook: WebhookDelivery, owner: Owner, declares: Callable[[str], bool]) -> Delivery | None:
+    """Return the delivery for a task of this owner, or None if it is another's."""
+    stamp = read_stamp(webhook.payload)
+    task = route(stamp, webhook.payload, webhook.name, owner, declares)
+    if task is None:
+        return None
+    return Delivery(
+        execution_id=webhook.execution_id,
+        cue_id=webhook.cue_id,
+        cue_name=webhook.name,
+        task=task,
+        attempt=webhook.attempt,
+        max_attempts=stamp.max_attempts if stamp else DEFAULT_MAX_ATTEMPTS,
+        scheduled_for=webhook.scheduled_for,
+        payload={key: value for key, value in webhook.payload.items() if key not in RESERVED_KEYS},
+        transport="webhook",
+        signed_at=webhook.signed_at,
+    )
+
+
+def route(
+    stamp: Stamp | None,
+    payload: Mapping[str, Any],
+    cue_name: str,
+    owner: Owner,
+    declares: Callable[[str], bool],
+) -> str | None:
+    """Return the task's name, or None for another's delivery.
+
+    A stamp decides alone. Without one, the signed `payload.task` (CueAPI's routing convention) or else the cue's
+    name must name a declared task of this app and environment.
+    """
+    if stamp is not None:
+        return stamp.task if stamp.owner == owner else None
+    for name in (payload.get(TASK_KEY), cue_name.partition(":")[0]):
+        scope, slash, task = name.partition("/") if isinstance(name, str) else ("", "", "")
+        if slash and scope == owner.scope and declares(task):
+            return task
+    return None

@@ -1,0 +1,61 @@
+"""Keep the leases of running executions fresh, from one thread per process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from ..errors import LedgerError
+from .ledger.base import LEASE_SECONDS, RENEW_SECONDS, Ledger
+
+logger = logging.getLogger("cueapi_tasks.run")
+
+
+class LeaseKeeper:
+    """Renews every lease held by this process; its thread starts with the first run and dies with the process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._tokens: set[str] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def keeping(self, token: str) -> Generator[None]:
+        """Keep one lease fresh while the block runs."""
+        with self._lock:
+            self._tokens.add(token)
+            self._start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tokens.discard(token)
+
+    def close(self) -> None:
+        """Stop renewing."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="cueapi-tasks-leases", daemon=True)
+            self._thread.start()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            self._renew()
+
+    def _renew(self) -> None:
+        with self._lock:
+            tokens = sorted(self._tokens)
+        if not tokens:
+            return
+        try:
+            self._ledger.renew(tokens, lease=LEASE_SECONDS)
+        except LedgerError as error:
+            logger.warning("the leases of %d runs could not be renewed: %s", len(tokens), error)

@@ -1,0 +1,184 @@
+"""The ledger in a SQLite file: several threads and processes of one machine share it; the one door to that file."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from ...errors import LedgerError
+from ..outcome import Outcome
+from .base import Answer, Claim, Claimed, Entry, Finished, Report, Running
+
+BUSY_MILLISECONDS = 5_000
+"""How long a statement waits for another process's transaction."""
+
+NOW = "(julianday('now') - 2440587.5) * 86400.0"
+"""The store's clock in unix seconds, with milliseconds (SQLite before 3.42 has no unixepoch('subsec'))."""
+
+
+class SqliteLedger:
+    """A ledger in one file; each thread has a connection of its own, opened on first use."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    def claim(self, entry: Entry, *, lease: float) -> Claim:
+        """Take the execution; see `Ledger.claim`."""
+        with self._transaction() as db:
+            row = db.execute(
+                f"SELECT state, starts, answer_status, answer, state = 'running' AND lease_until > {NOW} AS held "
+                "FROM execution WHERE execution_id = ?",
+                (entry.execution_id,),
+            ).fetchone()
+            if row is None:
+                return _insert(db, entry, lease)
+            if row["state"] == "finished":
+                return Finished(answer=Answer(status=row["answer_status"], body=json.loads(row["answer"])))
+            if row["held"]:
+                _see(db, entry)
+                return Running()
+            return _take_over(db, entry, lease, row["starts"] + 1)
+
+    def renew(self, tokens: Sequence[str], *, lease: float) -> None:
+        """Extend leases; see `Ledger.renew`."""
+        with self._transaction() as db:
+            db.executemany(
+                f"UPDATE execution SET lease_until = {NOW} + ? WHERE owner = ? AND state = 'running'",
+                [(lease, token) for token in tokens],
+            )
+
+    def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:
+        """Give it back; see `Ledger.release`."""
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE execution SET state = 'waiting', owner = NULL, lease_until = NULL "
+                "WHERE execution_id = ? AND owner = ? AND state = 'running' AND attempt < ?",
+                (execution_id, token, max_attempts),
+            )
+            return changed.rowcount == 1
+
+    def finish(self, execution_id: str, token: str, answer: Answer, outcome: Outcome) -> bool:
+        """Record the end; see `Ledger.finish`."""
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE execution SET state = 'finished', owner = NULL, lease_until = NULL, "
+                f"answer_status = ?, answer = ?, outcome = ?, report = 'due', finished_at = {NOW} "
+                "WHERE execution_id = ? AND owner = ? AND state = 'running'",
+                (answer.status, json.dumps(answer.body), _dump(outcome), execution_id, token),
+            )
+            return changed.rowcount == 1
+
+    def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:
+        """Return what is to be reported; see `Ledger.unreported`."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT execution_id, outcome FROM execution WHERE report = 'due' AND scope = ? "
+                "ORDER BY finished_at LIMIT ?",
+                (scope, limit),
+            ).fetchall()
+        return [Report(execution_id=row["execution_id"], outcome=_load(row["outcome"])) for row in rows]
+
+    def reported(self, execution_id: str, *, accepted: bool) -> None:
+        """Note that reporting has ended; see `Ledger.reported`."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE execution SET report = ? WHERE execution_id = ?",
+                ("done" if accepted else "refused", execution_id),
+            )
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+        self._local = threading.local()
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        """Run one transaction that holds the write lock from its start, so that what it read stays true."""
+        try:
+            db = self._connection()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError("ledger_unavailable", f"the ledger {self._path} cannot be used: {error}") from error
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # check_same_thread: each thread uses its own; only close() reaches over
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(files("cueapi_tasks.run.ledger").joinpath("schema.sql").read_text("utf-8"))
+        with self._lock:
+            self._open.append(connection)
+        return connection
+
+
+def _insert(db: sqlite3.Connection, entry: Entry, lease: float) -> Claimed:
+    token = secrets.token_hex(16)
+    db.execute(
+        "INSERT INTO execution (execution_id, scope, task, cue_id, transport, state, owner, lease_until, "
+        f"starts, attempt, max_attempts, created_at) VALUES (?, ?, ?, ?, ?, 'running', ?, {NOW} + ?, 1, ?, ?, {NOW})",
+        (
+            entry.execution_id,
+            entry.scope,
+            entry.task,
+            entry.cue_id,
+            entry.transport,
+            token,
+            lease,
+            entry.attempt,
+            entry.max_attempts,
+        ),
+    )
+    return Claimed(token=token, starts=1)
+
+
+def _see(db: sqlite3.Connection, entry: Entry) -> None:
+    db.execute(
+        "UPDATE execution SET attempt = max(attempt, ?) WHERE execution_id = ?",
+        (entry.attempt, entry.execution_id),
+    )
+
+
+def _take_over(db: sqlite3.Connection, entry: Entry, lease: float, starts: int) -> Claimed:
+    token = secrets.token_hex(16)
+    db.execute(
+        f"UPDATE execution SET state = 'running', owner = ?, lease_until = {NOW} + ?, starts = ?, "
+        "attempt = max(attempt, ?), max_attempts = ? WHERE execution_id = ?",
+        (token, lease, starts, entry.attempt, entry.max_attempts, entry.execution_id),
+    )
+    return Claimed(token=token, starts=starts)
+
+
+def _dump(outcome: Outcome) -> str:
+    return json.dumps({"success": outcome.success, "evidence": dict(outcome.evidence)})
+
+
+def _load(text: str) -> Outcome:
+    value = json.loads(text)
+    return Outcome(success=value["success"], evidence=value["evidence"])

@@ -1,0 +1,118 @@
+"""What became of a run, as a value: what is answered, and what is reported within the server's limits; pure."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pydantic_core
+
+from ..declare.context import Done
+
+MAX_TEXT: Mapping[str, int] = {"result": 2000, "error": 2000, "summary": 500}
+"""Characters after which text is cut (contract, section 4)."""
+MAX_IDENTIFIER: Mapping[str, int] = {
+    "external_id": 255,
+    "result_ref": 255,
+    "result_type": 50,
+    "result_url": 2083,
+}
+"""Characters over which a value is left out, since a cut one would name something else (contract, section 4)."""
+MAX_METADATA = 10_240
+"""Bytes of the metadata as ASCII JSON."""
+
+logger = logging.getLogger("cueapi_tasks.run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is reported: success or not, and the evidence in the API's own field names."""
+
+    success: bool
+    evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one attempt ended: the HTTP answer it earns and the outcome it would be."""
+
+    status: int
+    reason: str
+    final: bool
+    """Whether another attempt could not change it."""
+    outcome: Outcome
+
+
+def succeeded(value: Any) -> Result:
+    """Return the result of a function that returned `value`."""
+    return Result(
+        status=200,
+        reason="completed",
+        final=True,
+        outcome=Outcome(success=True, evidence=_within_limits(_evidence(value))),
+    )
+
+
+def failed(error: str, *, status: int = 500, reason: str = "raised", final: bool = False) -> Result:
+    """Return the result of a run that failed for the reason given."""
+    evidence = _within_limits({"error": error})
+    return Result(status=status, reason=reason, final=final, outcome=Outcome(success=False, evidence=evidence))
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's type and message, which is all that leaves the process."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _evidence(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {"result": value}
+    if isinstance(value, Done):
+        given = {each.name: getattr(value, each.name) for each in fields(value)}
+        return {name: each for name, each in given.items() if each is not None}
+    return {"metadata": {"result": value}}
+
+
+def _within_limits(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: _limited(name, value) for name, value in evidence.items()}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def _limited(name: str, value: Any) -> Any:
+    if name in MAX_TEXT:
+        return _clean(str(value))[: MAX_TEXT[name]]
+    if name in MAX_IDENTIFIER:
+        return _identifier(name, _clean(str(value)))
+    plain = _plain(name, value)
+    if name == "metadata" and plain is not None and len(json.dumps(plain)) > MAX_METADATA:
+        logger.warning("the outcome's metadata is over %d bytes of JSON and was left out", MAX_METADATA)
+        return None
+    return plain
+
+
+def _identifier(name: str, text: str) -> str | None:
+    if len(text) <= MAX_IDENTIFIER[name]:
+        return text
+    logger.warning("the outcome's %s is over %d characters and was left out", name, MAX_IDENTIFIER[name])
+    return None
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value as JSON has it, models and dataclasses included; what JSON cannot say is left out."""
+    try:
+        plain = pydantic_core.to_jsonable_python(value)
+        json.dumps(plain, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        logger.warning("the outcome's %s is not JSON and was left out: %s", name, error)
+        return None
+    return plain
+
+
+def _clean(text: str) -> str:
+    """Return text without what the server's database cannot hold: NUL and lone surrogates."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,210 @@
+"""From a signed request to its answer: verify, claim, run, finish, report; a refusal has a stable reason."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cueapi import WebhookVerificationError, webhook
+
+from .. import log
+from ..declare.registry import Registry
+from ..declare.spec import Owner
+from ..errors import LedgerError
+from ..web import Request, Response
+from .delivery import Delivery, from_webhook
+from .dispatch import dispatch
+from .lease import LeaseKeeper
+from .ledger.base import LEASE_SECONDS, Answer, Claimed, Entry, Finished, Ledger, Report
+from .outcome import Outcome, Result, failed
+from .report import Reporter
+
+WAIT_SECONDS = 15.0
+"""How long a redelivery waits for the answer of the run that is going on."""
+FINISH_SECONDS = 5.0
+"""How long a finished run tries to be written down."""
+PAUSE_SECONDS = 0.25
+"""Between two looks at the ledger."""
+
+BAD_BODIES = ("invalid_json", "not_a_delivery")
+"""Verification's reasons for authentic bytes that are not a delivery."""
+
+logger = logging.getLogger("cueapi_tasks.run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """The receiver's time, handed in by tests: wall clock, steady clock, and waiting."""
+
+    now: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Refused(Exception):
+    """A request that runs nothing; becomes the answer."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Receiver:
+    """Answers CueAPI's deliveries for one app in one environment."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        owner: Owner,
+        secrets: Sequence[str],
+        ledger: Ledger,
+        reporter: Reporter,
+        clocks: Clocks | None = None,
+    ) -> None:
+        self._registry = registry
+        self._owner = owner
+        self._secrets = secrets
+        self._ledger = ledger
+        self._reporter = reporter
+        self._leases = LeaseKeeper(ledger)
+        self._clocks = clocks or Clocks()
+        self._caught_up = False
+
+    def handle(self, request: Request) -> Response:
+        """Return the answer; every status and reason is in the documentation's table."""
+        try:
+            delivery = self._accept(request)
+            self.catch_up()
+            claim = self._claim(delivery)
+        except Refused as refused:
+            return _refusal(refused)
+        if isinstance(claim, Finished):
+            return Response(status=claim.answer.status, json=claim.answer.body)
+        return self._settle(delivery, claim, self._run(delivery, claim))
+
+    def catch_up(self) -> None:
+        """Report in the background, once, what an earlier process could not; the first request does it too."""
+        if not self._caught_up:
+            self._caught_up = True
+            self._reporter.catch_up()
+
+    def close(self) -> None:
+        """Stop the background threads and close the ledger; what is due stays in it."""
+        self._reporter.close()
+        self._leases.close()
+        self._ledger.close()
+
+    def _accept(self, request: Request) -> Delivery:
+        if request.method != "POST":
+            raise Refused(405, "method_not_allowed")
+        if request.oversized:
+            raise Refused(413, "body_too_large")
+        if not self._secrets:
+            logger.error("no webhook secret is configured: set CUEAPI_WEBHOOK_SECRET; nothing runs until then")
+            raise Refused(503, "no_secret")
+        delivery = from_webhook(self._verify(request), self._owner, self._declares)
+        if delivery is None:
+            raise Refused(404, "other_environment")
+        return delivery
+
+    def _verify(self, request: Request) -> webhook.WebhookDelivery:
+        try:
+            return webhook.verify(
+                request.body,
+                signature=request.headers.get(webhook.SIGNATURE_HEADER.lower()),
+                timestamp=request.headers.get(webhook.TIMESTAMP_HEADER.lower()),
+                secrets=self._secrets,
+                now=self._clocks.now(),
+            )
+        except WebhookVerificationError as error:
+            raise Refused(400 if error.reason in BAD_BODIES else 401, error.reason) from error
+
+    def _declares(self, task: str) -> bool:
+        return self._registry.get(task) is not None
+
+    def _claim(self, delivery: Delivery) -> Claimed | Finished:
+        deadline = self._clocks.steady() + WAIT_SECONDS
+        while True:
+            try:
+                claim = self._ledger.claim(_entry(delivery, self._owner), lease=LEASE_SECONDS)
+            except LedgerError as error:
+                logger.error("nothing runs: %s", error)
+                raise Refused(503, error.code) from error
+            if isinstance(claim, Claimed | Finished):
+                return claim
+            if self._clocks.steady() >= deadline:
+                raise Refused(409, "running")
+            self._clocks.sleep(PAUSE_SECONDS)
+
+    def _run(self, delivery: Delivery, claim: Claimed) -> Result:
+        if claim.starts > delivery.max_attempts:
+            return failed(f"process died {claim.starts - 1} times in this run", reason="process_died", final=True)
+        started = self._clocks.steady()
+        with self._leases.keeping(claim.token):
+            result = dispatch(self._registry.get(delivery.task), delivery)
+        log.event(
+            logger,
+            "ran",
+            task=delivery.task,
+            execution_id=delivery.execution_id,
+            attempt=delivery.attempt,
+            reason=result.reason,
+            seconds=round(self._clocks.steady() - started, 3),
+            error=result.outcome.evidence.get("error"),
+        )
+        return result
+
+    def _settle(self, delivery: Delivery, claim: Claimed, result: Result) -> Response:
+        """Give a failure with attempts left back, or write the end down and report it; then answer."""
+        if not result.final and self._released(delivery, claim):
+            return Response(status=result.status, json={"status": "retry", "reason": result.reason})
+        status = "success" if result.outcome.success else "failure"
+        answer = Answer(status=result.status, body={"status": status, "reason": result.reason})
+        if self._finished(delivery, claim, answer, result.outcome):
+            self._reporter.report(Report(execution_id=delivery.execution_id, outcome=result.outcome))
+        return Response(status=answer.status, json=answer.body)
+
+    def _released(self, delivery: Delivery, claim: Claimed) -> bool:
+        try:
+            return self._ledger.release(delivery.execution_id, claim.token, max_attempts=delivery.max_attempts)
+        except LedgerError as error:
+            logger.warning("a failed run keeps its lease until it ends by itself: %s", error)
+            return delivery.attempt < delivery.max_attempts
+
+    def _finished(self, delivery: Delivery, claim: Claimed, answer: Answer, outcome: Outcome) -> bool:
+        """Write the end down; True if this run's outcome is the one to report.
+
+        When the ledger cannot be written any more the outcome is reported all the same: the function has run.
+        """
+        deadline = self._clocks.steady() + FINISH_SECONDS
+        while True:
+            try:
+                return self._ledger.finish(delivery.execution_id, claim.token, answer, outcome)
+            except LedgerError as error:
+                if self._clocks.steady() >= deadline:
+                    logger.error("the end of %s could not be written down: %s", delivery.execution_id, error)
+                    return True
+                self._clocks.sleep(PAUSE_SECONDS)
+
+
+def _entry(delivery: Delivery, owner: Owner) -> Entry:
+    return Entry(
+        execution_id=delivery.execution_id,
+        scope=owner.scope,
+        task=delivery.task,
+        cue_id=delivery.cue_id,
+        transport=delivery.transport,
+        attempt=delivery.attempt,
+        max_attempts=delivery.max_attempts,
+    )
+
+
+def _refusal(refused: Refused) -> Response:
+    level = logging.WARNING if refused.status < 500 else logging.ERROR
+    log.event(logger, "refused", level=level, status=refused.status, reason=refused.reason)
+    headers = {"Allow": "POST"} if refused.status == 405 else {}
+    return Response(status=refused.status, json={"status": "refused", "reason": refused.reason}, headers=headers)

@@ -1,0 +1,116 @@
+"""Bring outcomes to the API: one try in line, and the rest from the ledger until each is taken or refused."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from cueapi import ConflictError, CueAPIError, CueNotFoundError, InvalidScheduleError
+
+from .. import log
+from ..errors import LedgerError
+from .ledger.base import Ledger, Report
+from .outcome import Outcome
+
+if TYPE_CHECKING:
+    from cueapi import CueAPI
+
+RETRY_SECONDS = 10.0
+"""Between two rounds over the outcomes that could not be reported."""
+BATCH = 100
+
+logger = logging.getLogger("cueapi_tasks.run")
+
+
+class Sent(Enum):
+    """How the API took an outcome."""
+
+    ACCEPTED = "it has the outcome"
+    REFUSED = "it will never take it"
+    LATER = "it could not be asked, or could not say"
+
+
+class Reporter:
+    """Reports the outcomes of one app; `client` is called when the first one is due, and may say that there is none."""
+
+    def __init__(self, ledger: Ledger, scope: str, client: Callable[[], CueAPI | None]) -> None:
+        self._ledger = ledger
+        self._scope = scope
+        self._client = client
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def report(self, report: Report) -> None:
+        """Try once, in line; what does not get through is tried again by a thread."""
+        if not self._send_and_note(report):
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Report in the background what is still due in the ledger, until nothing is."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._loop, name="cueapi-tasks-reports", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Stop the background thread; what is due stays in the ledger."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._round() and not self._stop.wait(RETRY_SECONDS):
+            pass
+
+    def _round(self) -> bool:
+        """Report one batch; True when nothing is left that could be reported."""
+        if self._client() is None:
+            return True
+        try:
+            due = self._ledger.unreported(self._scope, limit=BATCH)
+            sent = [self._send_and_note(report) for report in due]
+            return all(sent) and len(due) < BATCH
+        except LedgerError as error:
+            logger.warning("outcomes wait to be reported: %s", error)
+            return False
+
+    def _send_and_note(self, report: Report) -> bool:
+        client = self._client()
+        if client is None:
+            return True
+        sent = send(client, report)
+        if sent is Sent.LATER:
+            return False
+        try:
+            self._ledger.reported(report.execution_id, accepted=sent is Sent.ACCEPTED)
+        except LedgerError as error:
+            logger.warning("an outcome was reported, but not noted, and will be sent again: %s", error)
+        return True
+
+
+def send(client: CueAPI, report: Report) -> Sent:
+    """Send one outcome; evidence that the server refuses is left out rather than the outcome lost."""
+    sent = _send(client, report.execution_id, report.outcome)
+    if sent is Sent.REFUSED and report.outcome.evidence:
+        # 422: some evidence is not what the server wants, and the verdict alone must still arrive
+        sent = _send(client, report.execution_id, Outcome(success=report.outcome.success))
+    return sent
+
+
+def _send(client: CueAPI, execution_id: str, outcome: Outcome) -> Sent:
+    try:
+        client.executions.report_outcome(execution_id, success=outcome.success, **outcome.evidence)
+    except ConflictError:
+        return Sent.ACCEPTED  # the outcome is written once, and stands
+    except (CueNotFoundError, InvalidScheduleError) as error:
+        log.event(logger, "outcome_refused", level=logging.WARNING, execution_id=execution_id, error=str(error))
+        return Sent.REFUSED
+    except CueAPIError as error:
+        log.event(logger, "outcome_waits", level=logging.WARNING, execution_id=execution_id, error=str(error))
+        return Sent.LATER
+    log.event(logger, "reported", execution_id=execution_id, success=outcome.success)
+    return Sent.ACCEPTED
