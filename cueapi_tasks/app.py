@@ -191,7 +191,7 @@ class CueTasks:
             owner=self.owner,
             secrets=settings.webhook_secrets,
             ledger=ledger,
-            reporter=Reporter(ledger, self.owner.scope, functools.cache(lambda: _client(settings))),
+            reporter=Reporter(ledger, self.owner.scope, lambda: _client(settings)),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,13 @@ class Sent(Enum):
 
 
 class Reporter:
-    """Reports the outcomes of one app; `client` is called when the first one is due, and may say that there is none."""
+    """Reports the outcomes of one app; `connect` is called when the first is due, and may say that there is no way."""
 
-    def __init__(self, ledger: Ledger, scope: str, client: Callable[[], CueAPI | None]) -> None:
+    def __init__(self, ledger: Ledger, scope: str, connect: Callable[[], CueAPI | None]) -> None:
         self._ledger = ledger
         self._scope = scope
-        self._client = client
+        self._connect = connect
+        self._connected: tuple[CueAPI | None] | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -61,6 +63,14 @@ class Reporter:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        if (client := self._connected and self._connected[0]) is not None:
+            client.close()
+
+    def _client(self) -> CueAPI | None:
+        with self._lock:
+            if self._connected is None:
+                self._connected = (self._connect(),)
+            return self._connected[0]
 
     def _loop(self) -> None:
         while not self._round() and not self._stop.wait(RETRY_SECONDS):
@@ -94,11 +104,13 @@ class Reporter:
 
 def send(client: CueAPI, report: Report) -> Sent:
     """Send one outcome; evidence that the server refuses is left out rather than the outcome lost."""
-    sent = _send(client, report.execution_id, report.outcome)
-    if sent is Sent.REFUSED and report.outcome.evidence:
-        # 422: some evidence is not what the server wants, and the verdict alone must still arrive
-        sent = _send(client, report.execution_id, Outcome(success=report.outcome.success))
-    return sent
+    try:
+        return _send(client, report.execution_id, report.outcome)
+    except (CueNotFoundError, InvalidScheduleError) as error:
+        log.event(logger, "outcome_refused", level=logging.WARNING, execution_id=report.execution_id, error=str(error))
+        if isinstance(error, InvalidScheduleError) and report.outcome.evidence:
+            return send(client, replace(report, outcome=Outcome(success=report.outcome.success)))
+        return Sent.REFUSED
 
 
 def _send(client: CueAPI, execution_id: str, outcome: Outcome) -> Sent:
@@ -106,9 +118,8 @@ def _send(client: CueAPI, execution_id: str, outcome: Outcome) -> Sent:
         client.executions.report_outcome(execution_id, success=outcome.success, **outcome.evidence)
     except ConflictError:
         return Sent.ACCEPTED  # the outcome is written once, and stands
-    except (CueNotFoundError, InvalidScheduleError) as error:
-        log.event(logger, "outcome_refused", level=logging.WARNING, execution_id=execution_id, error=str(error))
-        return Sent.REFUSED
+    except (CueNotFoundError, InvalidScheduleError):
+        raise
     except CueAPIError as error:
         log.event(logger, "outcome_waits", level=logging.WARNING, execution_id=execution_id, error=str(error))
         return Sent.LATER

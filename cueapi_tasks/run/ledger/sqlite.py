@@ -6,6 +6,7 @@ import json
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -17,6 +18,8 @@ from .base import Answer, Claim, Claimed, Entry, Finished, Report, Running
 
 BUSY_MILLISECONDS = 5_000
 """How long a statement waits for another process's transaction."""
+
+SCHEMA_VERSION = 1
 
 NOW = "(julianday('now') - 2440587.5) * 86400.0"
 """The store's clock in unix seconds, with milliseconds (SQLite before 3.42 has no unixepoch('subsec'))."""
@@ -130,12 +133,29 @@ class SqliteLedger:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(files("cueapi_tasks.run.ledger").joinpath("schema.sql").read_text("utf-8"))
         with self._lock:
             self._open.append(connection)
+            _use_wal(connection)
+            if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+                connection.executescript(_schema())
+        connection.execute("PRAGMA synchronous = NORMAL")
         return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to write-ahead logging; of several processes that do so first, SQLite refuses all but one."""
+    for _ in range(BUSY_MILLISECONDS // 10):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            time.sleep(0.01)  # the busy timeout does not cover this switch
+        else:
+            return
+
+
+def _schema() -> str:
+    text = files("cueapi_tasks.run.ledger").joinpath("schema.sql").read_text("utf-8")
+    return f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
 
 
 def _insert(db: sqlite3.Connection, entry: Entry, lease: float) -> Claimed:

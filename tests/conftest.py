@@ -1,0 +1,49 @@
+"""Fixtures: no test sees this machine's environment or state directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from cueapi_tasks import CueTasks
+from cueapi_tasks.config import APP_VARIABLE, VARIABLES
+
+from .support import SECRET, Clock, World
+
+# the same examples on every run; how long one takes says something of the machine only
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variable in (*VARIABLES.values(), APP_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def cue() -> CueTasks:
+    return CueTasks("billing", webhook_secret=SECRET)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def worlds(tmp_path: Path) -> Iterator[Callable[[CueTasks], World]]:
+    """Make worlds, and close them at the end."""
+    made: list[World] = []
+
+    def make(app: CueTasks) -> World:
+        made.append(World(app, tmp_path / "ledger.db"))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()

@@ -1,0 +1,262 @@
+"""The engine on a hand-set clock: schedules, attempts, retries, what survives a crash, and the delivery's exact bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cueapi import webhook
+from cueapi_tasks import ServerStartError
+from cueapi_tasks.server import rules
+from cueapi_tasks.server.api import digest
+from cueapi_tasks.server.deliver import body_of, deliver, headers_of, make_client
+from cueapi_tasks.server.engine import Engine
+from cueapi_tasks.server.records import Account, Answered, Attempt, Cue, CueStatus, Execution, ExecutionStatus, Page
+from cueapi_tasks.server.schemas import CueIn, CuePatch, FireIn
+from cueapi_tasks.server.store import Store
+
+from .support import API_KEY, NOON, SECRET
+
+ACCOUNT = Account(id="a", email="a@x", webhook_secret=SECRET, api_key_prefix="cue_sk_aaaaa")
+OK = Answered(status=200, error=None)
+DOWN = Answered(status=503, error=None)
+ALL = Page(limit=100, offset=0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "server.db"
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[Engine]:
+    store = Store(path)
+    with store.atomic():
+        store.put_account(ACCOUNT, digest(API_KEY))
+    yield Engine(store)
+    store.close()
+
+
+def create(engine: Engine, **changes: Any) -> Cue:
+    body = {
+        "name": "n",
+        "schedule": {"type": "recurring", "cron": "*/5 * * * *"},
+        "callback": {"url": "http://receiver.test"},
+    }
+    return engine.create_cue(ACCOUNT, CueIn.model_validate(body | changes), NOON)
+
+
+def once(engine: Engine, **changes: Any) -> Cue:
+    at = NOON + timedelta(minutes=5)
+    return create(engine, schedule={"type": "once", "at": at.isoformat()}, **changes)
+
+
+def executions(engine: Engine) -> list[Execution]:
+    return [*engine.executions(ACCOUNT, ALL)[0]]
+
+
+def minutes(number: float) -> datetime:
+    return NOON + timedelta(minutes=number)
+
+
+def test_nothing_is_fired_before_its_time_and_then_exactly_once(engine: Engine) -> None:
+    create(engine)
+    assert engine.next_due() == minutes(5)
+    assert engine.tick(minutes(4.99)) == []
+    (attempt,) = engine.tick(minutes(5))
+    assert (attempt.scheduled_for, attempt.number) == (minutes(5), 1)
+    assert engine.tick(minutes(5)) == []
+    assert engine.next_due() == minutes(10)
+
+
+def test_what_was_missed_while_down_is_caught_up_with_once_for_its_latest_slot(engine: Engine) -> None:
+    cue = create(engine)
+    (attempt,) = engine.tick(minutes(62))
+    assert attempt.scheduled_for == minutes(60)
+    assert engine.cue(ACCOUNT, cue.id).next_run == minutes(65)
+    assert engine.cue(ACCOUNT, cue.id).fired_count == 1
+
+
+def test_a_paused_cue_does_not_fire(engine: Engine) -> None:
+    cue = create(engine)
+    engine.patch_cue(ACCOUNT, cue.id, CuePatch(status="paused"), NOON)
+    assert engine.tick(minutes(60)) == []
+
+
+def test_a_failed_attempt_is_made_again_after_the_cues_backoff_until_none_is_left(engine: Engine) -> None:
+    cue = create(
+        engine, retry={"max_attempts": 3, "backoff_minutes": [1, 4]}, schedule={"type": "recurring", "cron": "@yearly"}
+    )
+    engine.fire(ACCOUNT, cue.id, FireIn(), NOON)
+    made: list[tuple[int, datetime]] = []
+    now: datetime | None = NOON
+    while now is not None and len(made) < 9:
+        for attempt in engine.tick(now):
+            made.append((attempt.number, now))
+            engine.attempted(attempt, DOWN, now)
+        now = executions(engine)[0].due_at
+    assert made == [(1, NOON), (2, minutes(1)), (3, minutes(5))]
+    (execution,) = executions(engine)
+    assert (execution.status, execution.attempts) == (ExecutionStatus.FAILED, 3)
+    assert execution.error_message == "Webhook endpoint server error (503)"
+
+
+def test_a_retry_uses_what_the_cue_says_now(engine: Engine) -> None:
+    cue = create(engine)
+    engine.fire(ACCOUNT, cue.id, FireIn(), NOON)
+    (attempt,) = engine.tick(NOON)
+    engine.attempted(attempt, DOWN, NOON)
+    engine.patch_cue(ACCOUNT, cue.id, CuePatch(payload={"v": 2}), NOON)
+    assert [each.payload for each in engine.tick(minutes(1)) if each.number == 2] == [{"v": 2}]
+
+
+@pytest.mark.parametrize(("answered", "status"), [(OK, CueStatus.COMPLETED), (DOWN, CueStatus.FAILED)])
+def test_a_one_time_cue_fires_once_and_then_has_ended(engine: Engine, answered: Answered, status: CueStatus) -> None:
+    cue = once(engine, retry={"max_attempts": 1})
+    (attempt,) = engine.tick(minutes(5))
+    engine.attempted(attempt, answered, minutes(5))
+    after = engine.cue(ACCOUNT, cue.id)
+    assert (after.status, after.next_run) == (status, None)
+
+
+def test_a_cue_that_pauses_on_failure_is_paused_after_its_last_attempt(engine: Engine) -> None:
+    cue = create(engine, retry={"max_attempts": 1}, on_failure={"pause": True})
+    (attempt,) = engine.tick(minutes(5))
+    engine.attempted(attempt, DOWN, minutes(5))
+    assert engine.cue(ACCOUNT, cue.id).status is CueStatus.PAUSED
+    assert engine.next_due() is None
+
+
+def test_a_success_is_counted_and_kept(engine: Engine) -> None:
+    cue = create(engine)
+    (attempt,) = engine.tick(minutes(5))
+    engine.attempted(attempt, OK, minutes(5))
+    (execution,) = executions(engine)
+    assert (execution.status, execution.http_status, execution.delivered_at) == (
+        ExecutionStatus.SUCCESS,
+        200,
+        minutes(5),
+    )
+    assert engine.cue(ACCOUNT, cue.id).run_count == 1
+
+
+def test_an_attempt_whose_cue_was_deleted_meanwhile_is_forgotten(engine: Engine) -> None:
+    cue = create(engine)
+    (attempt,) = engine.tick(minutes(5))
+    engine.delete_cue(ACCOUNT, cue.id)
+    engine.attempted(attempt, OK, minutes(5))
+    assert executions(engine) == []
+
+
+def test_an_attempt_that_a_crash_interrupted_is_made_again_with_its_number(path: Path, engine: Engine) -> None:
+    create(engine)
+    (before,) = engine.tick(minutes(5))
+    engine.recover(minutes(6))
+    (after,) = [each for each in engine.tick(minutes(6)) if each.execution_id == before.execution_id]
+    assert after.number == before.number == 1
+
+
+def test_a_second_server_on_the_same_data_is_refused(engine: Engine, path: Path) -> None:
+    with pytest.raises(ServerStartError, match="another server may be running"):
+        Store(path)
+
+
+def test_everything_is_there_after_a_restart(path: Path) -> None:
+    store = Store(path)
+    with store.atomic():
+        store.put_account(ACCOUNT, digest(API_KEY))
+    cue = create(Engine(store), payload={"é": [1, None]}, description="d")
+    store.close()
+    again = Store(path)
+    with again.atomic():
+        assert again.cue(cue.id) == cue
+    again.close()
+
+
+ATTEMPT = Attempt(
+    execution_id="06362611-f87f-4eec-adc5-89e478d4e12a",
+    cue_id="cue_bd9oae48kme4",
+    cue_name="c-wh-cron",
+    number=1,
+    scheduled_for=NOON,
+    url="http://receiver.test/ok",
+    method="POST",
+    headers={},
+    payload={"k": 2, "é": {"b": 1, "a": None}},
+    secret=SECRET,
+)
+
+
+def test_the_body_has_the_documented_bytes() -> None:
+    assert body_of(ATTEMPT) == (
+        b'{"attempt": 1, "cue_id": "cue_bd9oae48kme4", "execution_id": "06362611-f87f-4eec-adc5-89e478d4e12a", '
+        b'"name": "c-wh-cron", "payload": {"k": 2, "\\u00e9": {"a": null, "b": 1}}, '
+        b'"scheduled_for": "2026-11-24T12:00:00+00:00"}'
+    )
+
+
+def test_the_headers_have_the_documented_order_and_a_signature_over_the_body() -> None:
+    body = body_of(ATTEMPT)
+    headers = headers_of(ATTEMPT, body, NOON)
+    assert [*headers] == [
+        "Content-Type",
+        "X-CueAPI-Signature",
+        "X-CueAPI-Timestamp",
+        "X-CueAPI-Cue-Id",
+        "X-CueAPI-Execution-Id",
+        "X-CueAPI-Scheduled-For",
+        "X-CueAPI-Attempt",
+        "User-Agent",
+    ]
+    assert headers["X-CueAPI-Signature"] == webhook.sign(body, secret=SECRET, timestamp=int(NOON.timestamp()))
+
+
+def test_redirects_are_not_followed_and_what_fails_to_answer_is_an_answer_of_its_own() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/moved":
+            return httpx.Response(302, headers={"Location": "/ok"}, stream=httpx.ByteStream(b""))
+        if request.url.path == "/slow":
+            raise httpx.ReadTimeout("slow")
+        if request.url.path == "/down":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, stream=httpx.ByteStream(b"x" * 200_000))
+
+    with make_client(httpx.MockTransport(answer)) as client:
+
+        def get(path: str) -> Answered:
+            return deliver(client, replace(ATTEMPT, url=f"http://r.test{path}"), NOON)
+
+        assert get("/moved").status == 302
+        assert get("/slow").error == "Webhook endpoint timed out"
+        assert get("/down").error == "Could not connect to webhook endpoint"
+        assert len(get("/ok").body) <= 64 * 1024
+        assert get("\n").status is None
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (404, "Webhook endpoint not found (404)"),
+        (408, "Webhook endpoint timed out"),
+        (500, "Webhook endpoint returned server error (500)"),
+        (429, "Webhook endpoint rejected request (429)"),
+        (502, "Webhook endpoint server error (502)"),
+        (302, "Webhook delivery failed (302)"),
+    ],
+)
+def test_a_failing_status_has_its_documented_text(status: int, text: str) -> None:
+    assert rules.failure_text(status) == text
+
+
+@pytest.mark.parametrize(
+    ("backoff", "waits"),
+    [([1, 5, 15], [1, 5, 15, 15]), ([2], [2, 2, 2, 2]), ([], [1, 1, 1, 1]), ([-5], [0, 0, 0, 0])],
+)
+def test_the_backoff_table_repeats_its_last_entry(backoff: list[int], waits: list[int]) -> None:
+    assert [rules.retry_delay(k, backoff) for k in (1, 2, 3, 4)] == [timedelta(minutes=wait) for wait in waits]
