@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from .exceptions import CueAPIError
 
@@ -33,7 +33,7 @@ def pages(page: Page[Item], *, key: Callable[[Item], str]) -> Iterator[Item]:
     raise CueAPIError("the list kept changing while it was read; try again", code="list_moved")
 
 
-class _Pass:
+class _Pass(Generic[Item]):
     """One walk over all pages; `steady` tells afterwards whether the list stood still meanwhile."""
 
     def __init__(self, page: Page[Item], key: Callable[[Item], str]) -> None:

@@ -27,6 +27,7 @@ from cueapi_tasks.server.records import Account
 from cueapi_tasks.server.store import MEMORY, Store
 from cueapi_tasks.web import Request, Response, wsgi
 
+ROOT = Path(__file__).parent.parent
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
 SECRET = "whsec_" + "5" * 64
 API_KEY = "cue_sk_" + "a" * 32

@@ -25,7 +25,7 @@ def test_a_declared_task_is_still_the_function(cue: CueTasks) -> None:
 
     assert isinstance(add, Task)
     assert add(1) == 3
-    assert (add.__name__, add.__doc__, add.__module__) == ("add", add.function.__doc__, __name__)
+    assert (vars(add)["__name__"], add.__doc__, add.__module__) == ("add", add.function.__doc__, __name__)
 
 
 def test_a_spec_holds_all_that_was_declared(cue: CueTasks) -> None:

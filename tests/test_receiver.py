@@ -240,11 +240,12 @@ def test_a_redelivery_gets_the_answer_of_the_run_that_it_waited_for(
     other = SqliteLedger(ledger)
     claim = other.claim(entry(body), lease=30)
     assert isinstance(claim, Claimed)
+    token = claim.token
 
     class FinishingMeanwhile(Clock):
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
-            other.release(body["execution_id"], claim.token, max_attempts=3)
+            other.release(body["execution_id"], token, max_attempts=3)
 
     with receiver_of(cue, ledger, FinishingMeanwhile(), reports.client) as receiver:
         assert answer_of(receiver.handle(signed(body | {"attempt": 2}))) == (200, "completed")

@@ -233,7 +233,7 @@ def test_the_verification_mode_decides_what_an_outcome_reaches(
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "bearer " + API_KEY, "Bearer cue_sk_wrong", "Basic x"])
 def test_without_the_right_key_nothing_is_answered(http: httpx.Client, header: str | None) -> None:
-    headers = {"Authorization": (header or "").encode("utf-8")}
+    headers = {"Authorization": header or ""}
     for path in ("/v1/cues", "/v1/executions", "/v1/auth/me", "/v1/auth/webhook-secret"):
         answer = http.get(path, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")

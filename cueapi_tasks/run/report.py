@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 10.0
 """Between two rounds over the outcomes that could not be reported."""
+IN_LINE_SECONDS = 5.0
+"""An outcome younger than this is being reported by the request that made it."""
 BATCH = 100
 
 logger = logging.getLogger("cueapi_tasks.run")
@@ -42,6 +45,7 @@ class Reporter:
         self._scope = scope
         self._connect = connect
         self._connected: tuple[CueAPI | None] | None = None
+        self._born = time.monotonic()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -77,13 +81,14 @@ class Reporter:
             pass
 
     def _round(self) -> bool:
-        """Report one batch; True when nothing is left that could be reported."""
+        """Report one batch of what no request is reporting now; True when nothing is left."""
         if self._client() is None:
             return True
         try:
             due = self._ledger.unreported(self._scope, limit=BATCH)
-            sent = [self._send_and_note(report) for report in due]
-            return all(sent) and len(due) < BATCH
+            left = [report for report in due if report.age >= min(IN_LINE_SECONDS, time.monotonic() - self._born)]
+            sent = [self._send_and_note(report) for report in left]
+            return all(sent) and len(left) == len(due) < BATCH
         except LedgerError as error:
             logger.warning("outcomes wait to be reported: %s", error)
             return False

@@ -68,6 +68,8 @@ class Report:
 
     execution_id: str
     outcome: Outcome
+    age: float = 0.0
+    """Seconds since it finished, by the store's clock."""
 
 
 class Ledger(Protocol):

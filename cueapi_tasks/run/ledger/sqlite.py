@@ -84,11 +84,12 @@ class SqliteLedger:
         """Return what is to be reported; see `Ledger.unreported`."""
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT execution_id, outcome FROM execution WHERE report = 'due' AND scope = ? "
+                f"SELECT execution_id, outcome, {NOW} - finished_at AS age FROM execution "
+                "WHERE report = 'due' AND scope = ? "
                 "ORDER BY finished_at LIMIT ?",
                 (scope, limit),
             ).fetchall()
-        return [Report(execution_id=row["execution_id"], outcome=_load(row["outcome"])) for row in rows]
+        return [Report(execution_id=row["execution_id"], outcome=_load(row["outcome"]), age=row["age"]) for row in rows]
 
     def reported(self, execution_id: str, *, accepted: bool) -> None:
         """Note that reporting has ended; see `Ledger.reported`."""
