@@ -6,7 +6,6 @@ whole webhook secret as UTF-8 text, of `<X-CueAPI-Timestamp>.<raw body>`.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import re
@@ -129,7 +128,7 @@ def _refuse(reason: str, message: str) -> NoReturn:
 
 def _digest(body: bytes, secret: str, timestamp: str) -> str:
     signed = timestamp.encode("ascii") + b"." + body
-    return hmac.new(secret.encode("utf-8", "surrogatepass"), signed, hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode("utf-8", "surrogatepass"), signed, "sha256").hex()
 
 
 def _check_age(timestamp: int, now: float, tolerance: float) -> None:

@@ -1,4 +1,5 @@
--- One row an execution. Moments are unix seconds by the store's own clock.
+-- One row an execution, appended in the order of arrival (ids are random: as the rows' own order they would scatter
+-- every write over the file). Moments are unix seconds by the store's own clock.
 CREATE TABLE IF NOT EXISTS execution (
     execution_id  TEXT PRIMARY KEY,
     scope         TEXT NOT NULL,             -- app, or app@environment
@@ -20,7 +21,6 @@ CREATE TABLE IF NOT EXISTS execution (
     report        TEXT NOT NULL DEFAULT 'none' CHECK (report IN ('none', 'due', 'done', 'refused')),
     created_at    REAL NOT NULL,
     finished_at   REAL
-) WITHOUT ROWID;
+);
 
 CREATE INDEX IF NOT EXISTS execution_due ON execution (scope, finished_at) WHERE report = 'due';
-CREATE INDEX IF NOT EXISTS execution_finished ON execution (finished_at) WHERE state = 'finished';

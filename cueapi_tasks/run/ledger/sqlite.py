@@ -11,18 +11,46 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from ...errors import LedgerError
 from ..outcome import Outcome
 from .base import Answer, Claim, Claimed, Entry, Finished, Report, Running
 
+SCHEMA_VERSION = 1
 BUSY_MILLISECONDS = 5_000
 """How long a statement waits for another process's transaction."""
 
-SCHEMA_VERSION = 1
-
 NOW = "(julianday('now') - 2440587.5) * 86400.0"
 """The store's clock in unix seconds, with milliseconds (SQLite before 3.42 has no unixepoch('subsec'))."""
+
+_INSERT = f"""
+    INSERT OR IGNORE INTO execution
+        (execution_id, scope, task, cue_id, transport, state,
+         owner, lease_until, starts, attempt, max_attempts, created_at)
+    VALUES (?, ?, ?, ?, ?, 'running', ?, {NOW} + ?, 1, ?, ?, {NOW})"""
+_LOOK = f"""
+    SELECT state, starts, answer_status, answer, state = 'running' AND lease_until > {NOW} AS held
+    FROM execution WHERE execution_id = ?"""
+_SEE = "UPDATE execution SET attempt = max(attempt, ?) WHERE execution_id = ?"
+_TAKE_OVER = f"""
+    UPDATE execution
+    SET state = 'running', owner = ?, lease_until = {NOW} + ?, starts = starts + 1,
+        attempt = max(attempt, ?), max_attempts = ?
+    WHERE execution_id = ?"""
+_RENEW = f"UPDATE execution SET lease_until = {NOW} + ? WHERE owner = ? AND state = 'running'"
+_RELEASE = """
+    UPDATE execution SET state = 'waiting', owner = NULL, lease_until = NULL
+    WHERE execution_id = ? AND owner = ? AND state = 'running' AND attempt < ?"""
+_FINISH = f"""
+    UPDATE execution
+    SET state = 'finished', owner = NULL, lease_until = NULL,
+        answer_status = ?, answer = ?, outcome = ?, report = 'due', finished_at = {NOW}
+    WHERE execution_id = ? AND owner = ? AND state = 'running'"""
+_UNREPORTED = f"""
+    SELECT execution_id, outcome, {NOW} - finished_at AS age FROM execution
+    WHERE report = 'due' AND scope = ? ORDER BY finished_at LIMIT ?"""
+_REPORTED = "UPDATE execution SET report = ? WHERE execution_id = ?"
 
 
 class SqliteLedger:
@@ -36,68 +64,41 @@ class SqliteLedger:
 
     def claim(self, entry: Entry, *, lease: float) -> Claim:
         """Take the execution; see `Ledger.claim`."""
+        token = secrets.token_hex(16)
+        if self._write(_INSERT, _row(entry, token, lease)):
+            return Claimed(token=token, starts=1)
         with self._transaction() as db:
-            row = db.execute(
-                f"SELECT state, starts, answer_status, answer, state = 'running' AND lease_until > {NOW} AS held "
-                "FROM execution WHERE execution_id = ?",
-                (entry.execution_id,),
-            ).fetchone()
-            if row is None:
-                return _insert(db, entry, lease)
+            row = db.execute(_LOOK, (entry.execution_id,)).fetchone()
             if row["state"] == "finished":
                 return Finished(answer=Answer(status=row["answer_status"], body=json.loads(row["answer"])))
             if row["held"]:
-                _see(db, entry)
+                db.execute(_SEE, (entry.attempt, entry.execution_id))
                 return Running()
-            return _take_over(db, entry, lease, row["starts"] + 1)
+            db.execute(_TAKE_OVER, (token, lease, entry.attempt, entry.max_attempts, entry.execution_id))
+            return Claimed(token=token, starts=row["starts"] + 1)
 
     def renew(self, tokens: Sequence[str], *, lease: float) -> None:
         """Extend leases; see `Ledger.renew`."""
         with self._transaction() as db:
-            db.executemany(
-                f"UPDATE execution SET lease_until = {NOW} + ? WHERE owner = ? AND state = 'running'",
-                [(lease, token) for token in tokens],
-            )
+            db.executemany(_RENEW, [(lease, token) for token in tokens])
 
     def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:
         """Give it back; see `Ledger.release`."""
-        with self._transaction() as db:
-            changed = db.execute(
-                "UPDATE execution SET state = 'waiting', owner = NULL, lease_until = NULL "
-                "WHERE execution_id = ? AND owner = ? AND state = 'running' AND attempt < ?",
-                (execution_id, token, max_attempts),
-            )
-            return changed.rowcount == 1
+        return self._write(_RELEASE, (execution_id, token, max_attempts))
 
     def finish(self, execution_id: str, token: str, answer: Answer, outcome: Outcome) -> bool:
         """Record the end; see `Ledger.finish`."""
-        with self._transaction() as db:
-            changed = db.execute(
-                "UPDATE execution SET state = 'finished', owner = NULL, lease_until = NULL, "
-                f"answer_status = ?, answer = ?, outcome = ?, report = 'due', finished_at = {NOW} "
-                "WHERE execution_id = ? AND owner = ? AND state = 'running'",
-                (answer.status, json.dumps(answer.body), _dump(outcome), execution_id, token),
-            )
-            return changed.rowcount == 1
+        return self._write(_FINISH, (answer.status, json.dumps(answer.body), _dump(outcome), execution_id, token))
 
     def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:
         """Return what is to be reported; see `Ledger.unreported`."""
-        with self._transaction() as db:
-            rows = db.execute(
-                f"SELECT execution_id, outcome, {NOW} - finished_at AS age FROM execution "
-                "WHERE report = 'due' AND scope = ? "
-                "ORDER BY finished_at LIMIT ?",
-                (scope, limit),
-            ).fetchall()
+        with self._usable() as db:
+            rows = db.execute(_UNREPORTED, (scope, limit)).fetchall()
         return [Report(execution_id=row["execution_id"], outcome=_load(row["outcome"]), age=row["age"]) for row in rows]
 
     def reported(self, execution_id: str, *, accepted: bool) -> None:
         """Note that reporting has ended; see `Ledger.reported`."""
-        with self._transaction() as db:
-            db.execute(
-                "UPDATE execution SET report = ? WHERE execution_id = ?",
-                ("done" if accepted else "refused", execution_id),
-            )
+        self._write(_REPORTED, ("done" if accepted else "refused", execution_id))
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -107,11 +108,15 @@ class SqliteLedger:
             self._open.clear()
         self._local = threading.local()
 
+    def _write(self, sql: str, values: Sequence[Any]) -> bool:
+        """Run one statement, a transaction of its own; tell whether it changed a row."""
+        with self._usable() as db:
+            return db.execute(sql, values).rowcount == 1
+
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
         """Run one transaction that holds the write lock from its start, so that what it read stays true."""
-        try:
-            db = self._connection()
+        with self._usable() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -119,6 +124,11 @@ class SqliteLedger:
                 db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
+
+    @contextmanager
+    def _usable(self) -> Generator[sqlite3.Connection]:
+        try:
+            yield self._connection()
         except (sqlite3.Error, OSError) as error:
             raise LedgerError("ledger_unavailable", f"the ledger {self._path} cannot be used: {error}") from error
 
@@ -159,41 +169,9 @@ def _schema() -> str:
     return f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
 
 
-def _insert(db: sqlite3.Connection, entry: Entry, lease: float) -> Claimed:
-    token = secrets.token_hex(16)
-    db.execute(
-        "INSERT INTO execution (execution_id, scope, task, cue_id, transport, state, owner, lease_until, "
-        f"starts, attempt, max_attempts, created_at) VALUES (?, ?, ?, ?, ?, 'running', ?, {NOW} + ?, 1, ?, ?, {NOW})",
-        (
-            entry.execution_id,
-            entry.scope,
-            entry.task,
-            entry.cue_id,
-            entry.transport,
-            token,
-            lease,
-            entry.attempt,
-            entry.max_attempts,
-        ),
-    )
-    return Claimed(token=token, starts=1)
-
-
-def _see(db: sqlite3.Connection, entry: Entry) -> None:
-    db.execute(
-        "UPDATE execution SET attempt = max(attempt, ?) WHERE execution_id = ?",
-        (entry.attempt, entry.execution_id),
-    )
-
-
-def _take_over(db: sqlite3.Connection, entry: Entry, lease: float, starts: int) -> Claimed:
-    token = secrets.token_hex(16)
-    db.execute(
-        f"UPDATE execution SET state = 'running', owner = ?, lease_until = {NOW} + ?, starts = ?, "
-        "attempt = max(attempt, ?), max_attempts = ? WHERE execution_id = ?",
-        (token, lease, starts, entry.attempt, entry.max_attempts, entry.execution_id),
-    )
-    return Claimed(token=token, starts=starts)
+def _row(entry: Entry, token: str, lease: float) -> tuple[Any, ...]:
+    named = (entry.execution_id, entry.scope, entry.task, entry.cue_id, entry.transport)
+    return (*named, token, lease, entry.attempt, entry.max_attempts)
 
 
 def _dump(outcome: Outcome) -> str:

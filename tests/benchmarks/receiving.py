@@ -1,0 +1,60 @@
+"""A whole request through the receiver against a bare WSGI function that checks the signature, parses and answers."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cueapi_tasks import CueTasks
+from cueapi_tasks.web import Environ, StartResponse, wsgi
+from tests.support import NOON, SECRET, Clock, envelope, receiver_of, signed
+
+from .measure import ROUNDS, Ratio, compare
+
+PAYLOAD = {"region": "eu", "text": "x" * 700}
+
+
+def run(size: int) -> list[Ratio]:
+    app = CueTasks("billing", webhook_secret=SECRET)
+
+    @app.schedule(cron="0 9 * * *", payload=PAYLOAD)
+    def report(region: str, text: str) -> None: ...
+
+    times = max(20, size // 10)
+    with TemporaryDirectory() as folder, receiver_of(app, Path(folder) / "ledger.db", Clock(), None) as receiver:
+        name = "request with the SQLite ledger / bare WSGI function"
+        return [compare(name, caller(wsgi(receiver.handle), times), caller(bare, times), target=12, times=times)]
+
+
+def caller(app: Callable[[Environ, StartResponse], Iterable[bytes]], times: int) -> Callable[[], object]:
+    """Return a step that sends the app the next of enough requests made beforehand."""
+    requests = iter([request() for _ in range(times * ROUNDS)])
+    return lambda: b"".join(app(next(requests), lambda status, headers: None))
+
+
+def request() -> Environ:
+    made = signed(envelope(payload=PAYLOAD, execution_id=str(uuid.uuid4())))
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "POST",
+        "CONTENT_LENGTH": str(len(made.body)),
+        "wsgi.input": io.BytesIO(made.body),
+        **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in made.headers.items()},
+    }
+    return environ
+
+
+def bare(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    message = environ["HTTP_X_CUEAPI_TIMESTAMP"].encode() + b"." + body
+    expected = "v1=" + hmac.new(SECRET.encode(), message, hashlib.sha256).hexdigest()
+    assert hmac.compare_digest(expected, environ["HTTP_X_CUEAPI_SIGNATURE"])
+    assert json.loads(body)["scheduled_for"] == NOON.isoformat()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [b'{"status": "success"}']
