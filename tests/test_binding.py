@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
-from cueapi_tasks import Context, PayloadError
+from cueapi_tasks import Context, DeclarationError, PayloadError
 from cueapi_tasks.declare.binding import Binder
 
 from .support import NOON
@@ -119,3 +120,15 @@ def test_an_annotation_that_exists_for_checkers_alone_is_named_when_it_is_needed
 
     with pytest.raises(PayloadError, match="'Decimal' is not defined"):
         call(needs_import, {"amount": "1"})
+
+
+def test_an_annotation_that_json_cannot_fill_is_named() -> None:
+    def takes_a_lock(lock: threading.Event) -> None: ...
+
+    with pytest.raises(PayloadError, match="cannot validate"):
+        call(takes_a_lock, {"lock": 1})
+
+
+def test_what_has_no_signature_is_refused() -> None:
+    with pytest.raises(DeclarationError, match="no signature"):
+        Binder(type)

@@ -24,6 +24,7 @@ def test_a_declared_task_is_still_the_function(cue: CueTasks) -> None:
         return left + right
 
     assert isinstance(add, Task)
+    assert repr(add).startswith("<Task add: tests.test_declaring")
     assert add(1) == 3
     assert (vars(add)["__name__"], add.__doc__, add.__module__) == ("add", add.function.__doc__, __name__)
 
@@ -200,6 +201,13 @@ def test_a_declaration_that_could_not_run_is_refused(
 def test_an_app_whose_name_could_not_be_read_back_is_refused(name: str) -> None:
     with pytest.raises(DeclarationError, match="letters, digits"):
         CueTasks(name)
+
+
+def test_a_payload_for_an_annotation_defined_further_down_is_checked_when_it_runs(cue: CueTasks) -> None:
+    def report(day: Later) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    cue.schedule(cron="0 9 * * *", payload={"day": "x"})(report)
+    assert len(cue.tasks) == 1
 
 
 def test_names_say_app_environment_task_and_schedule() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from cueapi import Cue
 from cueapi_tasks import CueTasks, DeployError
-from cueapi_tasks.deploy import render
+from cueapi_tasks.deploy import normal, render
 from cueapi_tasks.deploy.plan import Action, Plan
 
 from .support import NOON, World
@@ -195,10 +196,42 @@ def test_the_json_has_the_documented_shape(worlds: Worlds) -> None:
     assert (change["action"], change["name"], change["warnings"]) == ("update", "billing/report", [])
 
 
+def test_a_worker_cue_has_no_callback_to_compare(worlds: Worlds) -> None:
+    world = worlds(declare(CueTasks("billing")))
+    (spec,) = world.app.specs()
+    pulled = replace(spec, transport="worker", callback=None)
+    assert not [name for name in normal.of_spec(pulled) if name.startswith("callback")]
+    world.client.cues.create("w", cron="0 9 * * *", transport="worker")
+    assert not [name for name in normal.of_cue(cues(world)["w"]) if name.startswith("callback")]
+
+
+def test_the_text_of_a_plan_with_everything_in_it(worlds: Worlds) -> None:
+    world = worlds(declare(CueTasks("billing")))
+    world.deploy()
+    world.client.cues.create("billing/taken", cron="0 1 * * *", callback="http://x.test")
+    world.app = CueTasks("billing")
+    world.app.override(callback="http://receiver.test/cueapi")
+    world.app.schedule(cron="0 9 * * *", task="taken")(refresh)
+    world.app.schedule(at="2027-01-01T09:00", timezone="Europe/Berlin", task="new_year")(refresh)
+    assert render.to_text(world.plan()) == (
+        "! conflict billing/taken\n"
+        "    a cue of this name exists that this app did not make; rename the task, or that cue\n"
+        "+ create billing/new_year\n"
+        "    once at Fri 2027-01-01 09:00:00 CET\n"
+        "    next run: none -> Fri 2027-01-01 09:00:00 CET\n"
+        "- pause billing/report\n"
+        '    status: "active" -> "paused"\n'
+        "    next run: Wed 2026-11-25 09:00:00 UTC -> none\n"
+        "1 to create, 1 to pause, 1 in conflict"
+    )
+    assert render.summary(Plan(owner=world.app.owner, changes=(), foreign=0)) == "nothing declared, nothing there"
+
+
 def test_the_text_says_what_changes_and_when_it_runs_next(worlds: Worlds) -> None:
     world = worlds(declare(CueTasks("billing")))
     world.deploy()
     assert render.to_text(world.plan()) == "1 to keep"
+    assert "next run" not in render.to_text(redeclared(world, description="other").plan())
     assert render.to_text(redeclared(world, cron="0 8 * * *").plan()) == (
         "~ update billing/report\n"
         '    schedule.cron: "0 9 * * *" -> "0 8 * * *"\n'

@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from cueapi_tasks import Context, CueTasks, Done, NonRetriableError
+from cueapi_tasks import Context, CueTasks, Done, LedgerError, NonRetriableError
 from cueapi_tasks.run.ledger.base import Claimed, Entry
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.receiver import WAIT_SECONDS, Receiver
+from cueapi_tasks.run.report import Reporter
 from cueapi_tasks.web import Request
 
 from .support import SECRET, Clock, Reports, answer_of, envelope, receiver_of, signed, stub_client
@@ -279,6 +280,43 @@ def test_a_function_that_raises_after_the_server_gave_up_reports_its_failure(
     declare(cue, outlive)
     assert answer_of(receiver.handle(signed(envelope(payload=stamped())))) == (500, "raised")
     assert reports.received == [{"success": False, "error": "RuntimeError: too late"}]
+
+
+class FailingLedger(SqliteLedger):
+    """A ledger whose disk is full once the function has run."""
+
+    def finish(self, *arguments: Any) -> bool:
+        raise LedgerError("ledger_unavailable", "disk full")
+
+    def release(self, *arguments: Any, **more: Any) -> bool:
+        raise LedgerError("ledger_unavailable", "disk full")
+
+
+@pytest.mark.parametrize(
+    ("behave", "answer", "reported"), [(lambda ctx: "sent", (200, "completed"), 1), (fail, (500, "raised"), 0)]
+)
+def test_once_the_function_has_run_its_answer_stands_whatever_the_ledger_does(
+    cue: CueTasks,
+    ledger: Path,
+    clock: Clock,
+    reports: Reports,
+    behave: Callable[[Context], Any],
+    answer: Any,
+    reported: int,
+) -> None:
+    declare(cue, behave)
+    store = FailingLedger(ledger)
+    receiver = Receiver(
+        registry=cue.registry,
+        owner=cue.owner,
+        secrets=[SECRET],
+        ledger=store,
+        reporter=Reporter(store, "billing", lambda: reports.client),
+        clocks=clock.clocks,
+    )
+    assert answer_of(receiver.handle(signed(envelope(payload=stamped())))) == answer
+    assert len(reports.received) == reported
+    receiver.close()
 
 
 def test_an_outcome_that_could_not_be_reported_is_kept_and_sent_later(

@@ -139,6 +139,13 @@ def test_a_one_time_schedule_has_one_run_and_then_none() -> None:
     assert list(runs_after(schedule, schedule.at)) == []
 
 
+def test_the_latest_run_of_a_rare_schedule_is_found_far_back() -> None:
+    schedule = Recurring(cron="0 0 29 2 *", timezone="UTC")
+    first = datetime(2024, 2, 29, tzinfo=UTC)
+    assert schedules.latest_run(schedule, first, datetime(2027, 12, 1, tzinfo=UTC)) == first
+    assert schedules.latest_run(schedule, first, first) == first
+
+
 @given(
     first=st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)),
     later=st.timedeltas(timedelta(0), timedelta(days=3)),

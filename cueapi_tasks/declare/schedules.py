@@ -6,6 +6,7 @@ Cron is croniter's dialect in the schedule's IANA zone, because that is what the
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import zoneinfo
 from collections.abc import Iterator
@@ -133,9 +134,7 @@ def latest_run(schedule: Recurring, first: datetime, now: datetime) -> datetime:
 
 def _last_until(schedule: Recurring, after: datetime, until: datetime) -> datetime | None:
     newest = None
-    for run in runs_after(schedule, after):
-        if run > until:
-            return newest
+    for run in itertools.takewhile(lambda run: run <= until, runs_after(schedule, after)):
         newest = run
     return newest
 

@@ -40,7 +40,8 @@ def to_text(plan: Plan) -> str:
 
 def summary(plan: Plan) -> str:
     """Return what a plan does in one line."""
-    counts = [f"{plan.count(action)} to {action.value}" for action in Action if plan.count(action)]
+    words = {action: f"to {action.value}" for action in Action} | {Action.CONFLICT: "in conflict"}
+    counts = [f"{plan.count(action)} {words[action]}" for action in Action if plan.count(action)]
     return ", ".join(counts) or "nothing declared, nothing there"
 
 
