@@ -259,8 +259,10 @@ def test_a_run_whose_process_died_runs_again_but_not_for_ever(
 ) -> None:
     calls = declare(cue, lambda ctx: None)
     body = envelope(payload=stamped(most=2))
+    dead = SqliteLedger(ledger)
+    dead.claim(entry(body), lease=30)
+    dead.close()
     with sqlite3.connect(ledger) as db:
-        SqliteLedger(ledger).claim(entry(body), lease=30)
         db.execute("UPDATE execution SET lease_until = 0, starts = 2")
     db.close()
     assert answer_of(receiver.handle(signed(body))) == (500, "process_died")

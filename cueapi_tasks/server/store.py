@@ -214,15 +214,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     # check_same_thread: the store's lock lets one thread at a time in
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
     db.row_factory = sqlite3.Row
-    # exclusive: a second server on the same file must fail, not share it
-    for pragma in (
-        "locking_mode = EXCLUSIVE",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-    ):
-        db.execute(f"PRAGMA {pragma}")
-    db.executescript(files("cueapi_tasks.server").joinpath("schema.sql").read_text("utf-8"))
+    try:
+        # exclusive: a second server on the same file must fail, not share it
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            db.execute(f"PRAGMA {pragma}")
+        db.executescript(files("cueapi_tasks.server").joinpath("schema.sql").read_text("utf-8"))
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
