@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -95,10 +94,12 @@ def server(host: str, port: int, data: Path | None, api_key: str | None, webhook
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     folder = data or platformdirs.user_state_path("cueapi-tasks") / "server"
     running = Server(data=folder, credentials=_credentials(folder, api_key, webhook_secret), host=host, port=port)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
     running.start()
     click.echo(f"CueAPI on {running.url}, data in {folder}")
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+    stop.wait()
     running.stop()
     return 0
 
