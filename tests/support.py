@@ -20,11 +20,13 @@ from cueapi_tasks.deploy.plan import Plan, plan
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.receiver import Clocks, Receiver
 from cueapi_tasks.run.report import Reporter
-from cueapi_tasks.server.api import create_api, digest
+from cueapi_tasks.server.accounts import digest, make_account
+from cueapi_tasks.server.api import create_api
 from cueapi_tasks.server.deliver import deliver, make_client
 from cueapi_tasks.server.engine import Engine
-from cueapi_tasks.server.records import Account
+from cueapi_tasks.server.profile import Profile
 from cueapi_tasks.server.store import MEMORY, Store
+from cueapi_tasks.server.virtual import VirtualServer
 from cueapi_tasks.web import Request, Response, wsgi
 
 ROOT = Path(__file__).parent.parent
@@ -120,6 +122,19 @@ def receiver_of(app: CueTasks, ledger: Path, clock: Clock, client: CueAPI | None
     receiver.close()
 
 
+ACCOUNT = make_account("local@localhost", API_KEY, SECRET)
+
+
+@contextmanager
+def engine_of(path: Path = MEMORY, profile: Profile | None = None) -> Iterator[Engine]:
+    """Give an engine with one account whose key is API_KEY."""
+    store = Store(path)
+    with store.atomic():
+        store.put_account(ACCOUNT, digest(API_KEY))
+    yield Engine(store, profile)
+    store.close()
+
+
 class World:
     """Server, client and receiver of one app in one process: no port, no thread that matters, no sleep."""
 
@@ -129,11 +144,9 @@ class World:
         self.store = Store(MEMORY)
         self.engine = Engine(self.store)
         with self.store.atomic():
-            self.store.put_account(
-                Account(id="a", email="a@b", webhook_secret=SECRET, api_key_prefix="x"), digest(API_KEY)
-            )
+            self.store.put_account(ACCOUNT, digest(API_KEY))
         api = httpx.WSGITransport(create_api(self.engine, self.clock))
-        self.client = CueAPI(API_KEY, base_url="http://api.test", http_client=httpx.Client(transport=api))
+        self.client = CueAPI(API_KEY, base_url="http://localhost", http_client=httpx.Client(transport=api))
         app.override(callback=CALLBACK)
         self._ledger = SqliteLedger(ledger)
         self.receiver = Receiver(
@@ -145,6 +158,7 @@ class World:
             clocks=self.clock.clocks,
         )
         self._deliveries = make_client(httpx.WSGITransport(wsgi(self.receiver.handle)))
+        self.server = VirtualServer(self.engine, self.clock, lambda each, now: deliver(self._deliveries, each, now))
 
     def plan(self) -> Plan:
         return plan(self.app.specs(), self.client.cues.iter(), owner=self.app.owner, now=self.clock.now)
@@ -156,10 +170,7 @@ class World:
 
     def run_due(self) -> int:
         """Fire and deliver what is due now; return how many attempts were made."""
-        attempts = self.engine.tick(self.clock.now)
-        for attempt in attempts:
-            self.engine.attempted(attempt, deliver(self._deliveries, attempt, self.clock.now), self.clock.now)
-        return len(attempts)
+        return self.server.run_due()
 
     def close(self) -> None:
         self.receiver.close()

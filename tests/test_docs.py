@@ -92,7 +92,8 @@ def test_the_python_blocks_run_and_print_what_is_shown(capsys: pytest.CaptureFix
 def test_every_command_and_option_is_in_the_readme() -> None:
     for name, command in cli.commands.items():
         assert f"`cueapi-tasks {name}" in README
-        options = [option for each in command.params if isinstance(each, click.Option) for option in each.opts]
+        shown = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
+        options = [option for each in shown for option in each.opts]
         assert [option for option in options if f"`{option}`" not in README] == []
 
 

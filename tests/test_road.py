@@ -10,7 +10,8 @@ from cueapi import CueAPI
 from cueapi_tasks import Context, CueTasks, Done
 from cueapi_tasks.deploy.apply import apply
 from cueapi_tasks.deploy.plan import plan
-from cueapi_tasks.server.main import HttpServer, Server, make_credentials, utc_now
+from cueapi_tasks.server.http import HttpServer
+from cueapi_tasks.server.main import Clock, Server, make_credentials
 
 from .support import World
 
@@ -62,7 +63,7 @@ def test_the_same_over_sockets(tmp_path: Path) -> None:
     server.start()
     receiver.start()
     with CueAPI(credentials.api_key, base_url=server.url) as client:
-        apply(plan(app.specs(), client.cues.iter(), owner=app.owner, now=utc_now()), client, lambda change: None)
+        apply(plan(app.specs(), client.cues.iter(), owner=app.owner, now=Clock()()), client, lambda change: None)
         (cue,) = client.cues.iter()
         fired = client.cues.fire(cue.id)
         deadline = time.monotonic() + 20

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from cueapi_tasks.server.api import MAX_BODY, create_api, digest
+from cueapi_tasks.server.accounts import digest, make_account
+from cueapi_tasks.server.api import create_api
 from cueapi_tasks.server.engine import Engine
-from cueapi_tasks.server.records import Account
 from cueapi_tasks.server.store import MEMORY, Store
+from cueapi_tasks.server.wire import MAX_BODY
 
-from .support import API_KEY, SECRET, Clock
+from .support import ACCOUNT, API_KEY, SECRET, Clock
 
 OTHER_KEY = "cue_sk_" + "b" * 32
 BODY = {
@@ -29,10 +30,8 @@ ONCE = BODY | {"schedule": {"type": "once", "at": "2026-11-24T13:00:00+00:00"}}
 def engine() -> Iterator[Engine]:
     store = Store(MEMORY)
     with store.atomic():
-        for name, key in (("a", API_KEY), ("b", OTHER_KEY)):
-            store.put_account(
-                Account(id=name, email=f"{name}@x", webhook_secret=SECRET, api_key_prefix=key[:12]), digest(key)
-            )
+        store.put_account(ACCOUNT, digest(API_KEY))
+        store.put_account(make_account("b@x", OTHER_KEY, SECRET), digest(OTHER_KEY))
     yield Engine(store)
     store.close()
 
@@ -41,7 +40,7 @@ def engine() -> Iterator[Engine]:
 def http(engine: Engine, clock: Clock) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {API_KEY}"}
     transport = httpx.WSGITransport(create_api(engine, clock))
-    with httpx.Client(transport=transport, base_url="http://api.test", headers=headers) as client:
+    with httpx.Client(transport=transport, base_url="http://localhost", headers=headers) as client:
         yield client
 
 
@@ -91,6 +90,12 @@ def test_a_created_cue_has_the_documented_shape(http: httpx.Client) -> None:
         ({"schedule": {"type": "once"}}, 400, "invalid_schedule"),
         ({"schedule": {"type": "once", "at": "2020-01-01T00:00:00Z"}}, 400, "invalid_schedule"),
         ({"callback": None}, 422, "validation_error"),
+        ({"callback": {"url": "http://169.254.169.254/latest"}}, 400, "invalid_callback_url"),
+        ({"callback": {"url": "http://2852039166/"}}, 400, "invalid_callback_url"),
+        ({"callback": {"url": "http://[fe80::1]/"}}, 400, "invalid_callback_url"),
+        ({"callback": {"url": "http://metadata.google.internal/"}}, 400, "invalid_callback_url"),
+        ({"on_failure": {"webhook": "http://169.254.169.254/"}}, 400, "invalid_callback_url"),
+        ({"name": "a\0b"}, 422, "validation_error"),
         ({"callback": {"url": "ftp://x"}}, 422, "validation_error"),
         ({"callback": {"url": "http://x", "method": "DELETE"}}, 422, "validation_error"),
         ({"transport": "pigeon"}, 422, "validation_error"),
@@ -287,7 +292,7 @@ def test_a_body_that_is_no_json_object_is_refused(http: httpx.Client, content: b
 def test_health_needs_no_key_and_me_names_the_account(http: httpx.Client) -> None:
     assert http.get("/health", headers={"Authorization": ""}).json()["status"] == "healthy"
     assert http.get("/status", headers={"Authorization": ""}).json() == {"status": "healthy"}
-    assert http.get("/v1/auth/me").json()["email"] == "a@x"
+    assert http.get("/v1/auth/me").json()["email"] == ACCOUNT.email
     assert http.get("/v1/auth/webhook-secret").json() == {"webhook_secret": SECRET}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,16 +15,14 @@ import pytest
 from cueapi import webhook
 from cueapi_tasks import ServerStartError
 from cueapi_tasks.server import rules
-from cueapi_tasks.server.api import digest
 from cueapi_tasks.server.deliver import body_of, deliver, headers_of, make_client
 from cueapi_tasks.server.engine import Engine
-from cueapi_tasks.server.records import Account, Answered, Attempt, Cue, CueStatus, Execution, ExecutionStatus, Page
-from cueapi_tasks.server.schemas import CueIn, CuePatch, FireIn
+from cueapi_tasks.server.records import Answered, Attempt, Cue, CueStatus, Execution, ExecutionStatus, Page
+from cueapi_tasks.server.schemas import CuePatch, ExecutionQuery, FireIn, HostedCueIn
 from cueapi_tasks.server.store import Store
 
-from .support import API_KEY, NOON, SECRET
+from .support import ACCOUNT, NOON, SECRET, engine_of
 
-ACCOUNT = Account(id="a", email="a@x", webhook_secret=SECRET, api_key_prefix="cue_sk_aaaaa")
 OK = Answered(status=200, error=None)
 DOWN = Answered(status=503, error=None)
 ALL = Page(limit=100, offset=0)
@@ -36,11 +35,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(path: Path) -> Iterator[Engine]:
-    store = Store(path)
-    with store.atomic():
-        store.put_account(ACCOUNT, digest(API_KEY))
-    yield Engine(store)
-    store.close()
+    with engine_of(path) as made:
+        yield made
 
 
 def create(engine: Engine, **changes: Any) -> Cue:
@@ -49,7 +45,7 @@ def create(engine: Engine, **changes: Any) -> Cue:
         "schedule": {"type": "recurring", "cron": "*/5 * * * *"},
         "callback": {"url": "http://receiver.test"},
     }
-    return engine.create_cue(ACCOUNT, CueIn.model_validate(body | changes), NOON)
+    return engine.cues.create(ACCOUNT, HostedCueIn.model_validate(body | changes), NOON)[0]
 
 
 def once(engine: Engine, **changes: Any) -> Cue:
@@ -58,7 +54,11 @@ def once(engine: Engine, **changes: Any) -> Cue:
 
 
 def executions(engine: Engine) -> list[Execution]:
-    return [*engine.executions(ACCOUNT, ALL)[0]]
+    return [*engine.executions.list(ACCOUNT, ExecutionQuery(), ALL)[0]]
+
+
+def cue_now(engine: Engine, cue: Cue) -> Cue:
+    return engine.cues.get(ACCOUNT, cue.id, ALL)[0]
 
 
 def minutes(number: float) -> datetime:
@@ -67,39 +67,39 @@ def minutes(number: float) -> datetime:
 
 def test_nothing_is_fired_before_its_time_and_then_exactly_once(engine: Engine) -> None:
     create(engine)
-    assert engine.next_due() == minutes(5)
-    assert engine.tick(minutes(4.99)) == []
-    (attempt,) = engine.tick(minutes(5))
+    assert engine.scheduler.next_due() == minutes(5)
+    assert engine.scheduler.tick(minutes(4.99)) == []
+    (attempt,) = engine.scheduler.tick(minutes(5))
     assert (attempt.scheduled_for, attempt.number) == (minutes(5), 1)
-    assert engine.tick(minutes(5)) == []
-    assert engine.next_due() == minutes(10)
+    assert engine.scheduler.tick(minutes(5)) == []
+    assert engine.scheduler.next_due() == minutes(10)
 
 
 def test_what_was_missed_while_down_is_caught_up_with_once_for_its_latest_slot(engine: Engine) -> None:
     cue = create(engine)
-    (attempt,) = engine.tick(minutes(62))
+    (attempt,) = engine.scheduler.tick(minutes(62))
     assert attempt.scheduled_for == minutes(60)
-    assert engine.cue(ACCOUNT, cue.id).next_run == minutes(65)
-    assert engine.cue(ACCOUNT, cue.id).fired_count == 1
+    assert cue_now(engine, cue).next_run == minutes(65)
+    assert cue_now(engine, cue).fired_count == 1
 
 
 def test_a_paused_cue_does_not_fire(engine: Engine) -> None:
     cue = create(engine)
-    engine.patch_cue(ACCOUNT, cue.id, CuePatch(status="paused"), NOON)
-    assert engine.tick(minutes(60)) == []
+    engine.cues.patch(ACCOUNT, cue.id, CuePatch(status="paused"), NOON)
+    assert engine.scheduler.tick(minutes(60)) == []
 
 
 def test_a_failed_attempt_is_made_again_after_the_cues_backoff_until_none_is_left(engine: Engine) -> None:
     cue = create(
         engine, retry={"max_attempts": 3, "backoff_minutes": [1, 4]}, schedule={"type": "recurring", "cron": "@yearly"}
     )
-    engine.fire(ACCOUNT, cue.id, FireIn(), NOON)
+    engine.cues.fire(ACCOUNT, cue.id, FireIn(), NOON)
     made: list[tuple[int, datetime]] = []
     now: datetime | None = NOON
     while now is not None and len(made) < 9:
-        for attempt in engine.tick(now):
+        for attempt in engine.scheduler.tick(now):
             made.append((attempt.number, now))
-            engine.attempted(attempt, DOWN, now)
+            engine.scheduler.attempted(attempt, DOWN, now)
         now = executions(engine)[0].due_at
     assert made == [(1, NOON), (2, minutes(1)), (3, minutes(5))]
     (execution,) = executions(engine)
@@ -109,56 +109,56 @@ def test_a_failed_attempt_is_made_again_after_the_cues_backoff_until_none_is_lef
 
 def test_a_retry_uses_what_the_cue_says_now(engine: Engine) -> None:
     cue = create(engine)
-    engine.fire(ACCOUNT, cue.id, FireIn(), NOON)
-    (attempt,) = engine.tick(NOON)
-    engine.attempted(attempt, DOWN, NOON)
-    engine.patch_cue(ACCOUNT, cue.id, CuePatch(payload={"v": 2}), NOON)
-    assert [each.payload for each in engine.tick(minutes(1)) if each.number == 2] == [{"v": 2}]
+    engine.cues.fire(ACCOUNT, cue.id, FireIn(), NOON)
+    (attempt,) = engine.scheduler.tick(NOON)
+    engine.scheduler.attempted(attempt, DOWN, NOON)
+    engine.cues.patch(ACCOUNT, cue.id, CuePatch(payload={"v": 2}), NOON)
+    assert [each.payload for each in engine.scheduler.tick(minutes(1)) if each.number == 2] == [{"v": 2}]
 
 
 @pytest.mark.parametrize(("answered", "status"), [(OK, CueStatus.COMPLETED), (DOWN, CueStatus.FAILED)])
 def test_a_one_time_cue_fires_once_and_then_has_ended(engine: Engine, answered: Answered, status: CueStatus) -> None:
     cue = once(engine, retry={"max_attempts": 1})
-    (attempt,) = engine.tick(minutes(5))
-    engine.attempted(attempt, answered, minutes(5))
-    after = engine.cue(ACCOUNT, cue.id)
+    (attempt,) = engine.scheduler.tick(minutes(5))
+    engine.scheduler.attempted(attempt, answered, minutes(5))
+    after = cue_now(engine, cue)
     assert (after.status, after.next_run) == (status, None)
 
 
 def test_a_cue_that_pauses_on_failure_is_paused_after_its_last_attempt(engine: Engine) -> None:
     cue = create(engine, retry={"max_attempts": 1}, on_failure={"pause": True})
-    (attempt,) = engine.tick(minutes(5))
-    engine.attempted(attempt, DOWN, minutes(5))
-    assert engine.cue(ACCOUNT, cue.id).status is CueStatus.PAUSED
-    assert engine.next_due() is None
+    (attempt,) = engine.scheduler.tick(minutes(5))
+    engine.scheduler.attempted(attempt, DOWN, minutes(5))
+    assert cue_now(engine, cue).status is CueStatus.PAUSED
+    assert engine.scheduler.next_due() is None
 
 
 def test_a_success_is_counted_and_kept(engine: Engine) -> None:
     cue = create(engine)
-    (attempt,) = engine.tick(minutes(5))
-    engine.attempted(attempt, OK, minutes(5))
+    (attempt,) = engine.scheduler.tick(minutes(5))
+    engine.scheduler.attempted(attempt, OK, minutes(5))
     (execution,) = executions(engine)
     assert (execution.status, execution.http_status, execution.delivered_at) == (
         ExecutionStatus.SUCCESS,
         200,
         minutes(5),
     )
-    assert engine.cue(ACCOUNT, cue.id).run_count == 1
+    assert cue_now(engine, cue).run_count == 1
 
 
 def test_an_attempt_whose_cue_was_deleted_meanwhile_is_forgotten(engine: Engine) -> None:
     cue = create(engine)
-    (attempt,) = engine.tick(minutes(5))
-    engine.delete_cue(ACCOUNT, cue.id)
-    engine.attempted(attempt, OK, minutes(5))
+    (attempt,) = engine.scheduler.tick(minutes(5))
+    engine.cues.delete(ACCOUNT, cue.id)
+    engine.scheduler.attempted(attempt, OK, minutes(5))
     assert executions(engine) == []
 
 
 def test_an_attempt_that_a_crash_interrupted_is_made_again_with_its_number(path: Path, engine: Engine) -> None:
     create(engine)
-    (before,) = engine.tick(minutes(5))
-    engine.recover(minutes(6))
-    (after,) = [each for each in engine.tick(minutes(6)) if each.execution_id == before.execution_id]
+    (before,) = engine.scheduler.tick(minutes(5))
+    engine.scheduler.recover(minutes(6))
+    (after,) = [each for each in engine.scheduler.tick(minutes(6)) if each.execution_id == before.execution_id]
     assert after.number == before.number == 1
 
 
@@ -168,15 +168,53 @@ def test_a_second_server_on_the_same_data_is_refused(engine: Engine, path: Path)
 
 
 def test_everything_is_there_after_a_restart(path: Path) -> None:
-    store = Store(path)
-    with store.atomic():
-        store.put_account(ACCOUNT, digest(API_KEY))
-    cue = create(Engine(store), payload={"é": [1, None]}, description="d")
-    store.close()
-    again = Store(path)
-    with again.atomic():
-        assert again.cue(cue.id) == cue
-    again.close()
+    with engine_of(path) as before:
+        cue = create(before, payload={"é": [1, None]}, description="d")
+    with engine_of(path) as after:
+        assert cue_now(after, cue) == cue
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "slots"),
+    [
+        (None, [60]),
+        ("run_once_if_missed", [60]),
+        ("skip_missed", []),
+        ("replay_all_missed", [5 * n for n in range(1, 13)]),
+    ],
+)
+def test_catch_up_decides_what_becomes_of_missed_runs(engine: Engine, catch_up: str | None, slots: list[int]) -> None:
+    create(engine, catch_up=catch_up)
+    assert [attempt.scheduled_for for attempt in engine.scheduler.tick(minutes(62))] == [
+        minutes(slot) for slot in slots
+    ]
+    assert engine.scheduler.next_due() == minutes(65)
+
+
+def test_at_most_a_hundred_missed_runs_are_replayed(engine: Engine) -> None:
+    create(engine, catch_up="replay_all_missed", schedule={"type": "recurring", "cron": "* * * * *"})
+    assert len(engine.scheduler.tick(minutes(300))) == 100
+
+
+def test_a_webhook_of_on_failure_is_sent_once_after_the_last_attempt(engine: Engine) -> None:
+    create(engine, retry={"max_attempts": 2, "backoff_minutes": [0]}, on_failure={"webhook": "http://n.test/x"})
+    for _ in range(2):
+        (attempt,) = engine.scheduler.tick(minutes(5))
+        assert engine.scheduler.take_notices() == []
+        engine.scheduler.attempted(attempt, DOWN, minutes(5))
+    (notice,) = engine.scheduler.take_notices()
+    assert [*json.loads(notice.body)] == [
+        "event",
+        "cue_id",
+        "cue_name",
+        "attempts",
+        "last_http_status",
+        "last_error",
+        "failed_at",
+        "dashboard_url",
+    ]
+    assert (json.loads(notice.body)["attempts"], json.loads(notice.body)["last_http_status"]) == (2, 503)
+    assert engine.scheduler.take_notices() == []
 
 
 ATTEMPT = Attempt(

@@ -23,7 +23,8 @@ from ..declare.schedules import Once
 from ..declare.task import AnyTask
 from ..deploy import render
 from ..errors import DeployError, ServerStartError
-from ..server.main import Credentials, HttpServer, Server, make_credentials
+from ..server.http import HttpServer
+from ..server.main import Credentials, Server, make_credentials
 from .deploy import finish, make_plan
 from .narrate import Narrator
 from .state import State, read_state, write_state

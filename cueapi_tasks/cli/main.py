@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -13,17 +12,15 @@ from pathlib import Path
 from types import FrameType
 
 import click
-import platformdirs
 
 from cueapi import APIConnectionError, AuthenticationError, CueAPIError
 
 from .. import __version__
 from ..errors import AppLoadError, CueTasksError
-from ..server.main import Credentials, Server, make_credentials
 from . import deploy as deploying
+from . import serve as serving
 from .dev import run_dev
 from .loader import load, user_traceback
-from .state import State, read_state, write_state
 
 APP = click.argument("app", required=False)
 
@@ -75,33 +72,7 @@ def deploy(app: str | None, yes: bool, as_json: bool) -> int:  # noqa: FBT001
     return deploying.run_deploy(load(app), yes=yes, as_json=as_json)
 
 
-@cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8700, show_default=True, help="The port to listen on; 0 takes a free one.")
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The directory that keeps everything.")
-@click.option(
-    "--api-key",
-    envvar="CUEAPI_API_KEY",
-    help="The key that clients send; made on the first start if not given.",
-)
-@click.option(
-    "--webhook-secret",
-    envvar="CUEAPI_WEBHOOK_SECRET",
-    help="The secret that deliveries are signed with; likewise.",
-)
-def server(host: str, port: int, data: Path | None, api_key: str | None, webhook_secret: str | None) -> int:
-    """Run the embedded server alone: CueAPI on this machine."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    folder = data or platformdirs.user_state_path("cueapi-tasks") / "server"
-    running = Server(data=folder, credentials=_credentials(folder, api_key, webhook_secret), host=host, port=port)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    running.start()
-    click.echo(f"CueAPI on {running.url}, data in {folder}")
-    stop.wait()
-    running.stop()
-    return 0
+cli.add_command(serving.server)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,21 +112,6 @@ def _remedy(error: CueTasksError | CueAPIError) -> str:
     if isinstance(error, APIConnectionError):
         return "; check CUEAPI_BASE_URL and the network, or try the app without an account: cueapi-tasks dev"
     return ""
-
-
-def _credentials(folder: Path, api_key: str | None, webhook_secret: str | None) -> Credentials:
-    """Return the credentials given, or else those kept, or else new ones, shown this once."""
-    kept = read_state(folder)
-    made = make_credentials()
-    state = State(
-        api_key=api_key or (kept.api_key if kept else made.api_key),
-        webhook_secret=webhook_secret or (kept.webhook_secret if kept else made.webhook_secret),
-    )
-    write_state(folder, state)
-    for name, value in (("CUEAPI_API_KEY", made.api_key), ("CUEAPI_WEBHOOK_SECRET", made.webhook_secret)):
-        if value in (state.api_key, state.webhook_secret):
-            click.echo(f"{name}={value}")
-    return Credentials(api_key=state.api_key, webhook_secret=state.webhook_secret)
 
 
 def _stop_on_sigterm() -> None:

@@ -1,46 +1,33 @@
-"""The threaded shell around the engine: one thread for time, a pool for deliveries, waitress for HTTP."""
+"""The threaded shell around the engine: one thread for time, a pool for deliveries, HTTP beside them."""
 
 from __future__ import annotations
 
-import logging
-import os
-import secrets
-import socket
 import threading
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
-
-from waitress import wasyncore
-from waitress.server import create_server
 
 from .. import log
 from ..errors import ServerStartError
-from ..web import WSGIApp
-from .api import create_api, digest
-from .deliver import deliver, make_client
+from .accounts import digest, make_account, new_api_key, new_webhook_secret
+from .api import create_api
+from .deliver import deliver, make_client, notify
 from .engine import Engine
-from .records import Account, Attempt
+from .events import logger
+from .guard import LOOPBACK
+from .http import HttpServer
+from .profile import Profile
+from .records import Attempt, Notice
 from .store import Store
 
 DATABASE = "server.db"
-DELIVERY_THREADS = 64
-HTTP_THREADS = 8
-STOP_SECONDS = 2.0
-"""How long requests under way may take to end when the server stops."""
+LOCAL_ACCOUNT = "local@localhost"
+DELIVERY_THREADS = 128
+"""Deliveries under way at once: a receiver that hangs holds one for 30 s."""
 LONGEST_SLEEP = 5.0
 """Seconds after which the loop looks again even if nothing is due: the machine's clock may be set."""
-
-logger = logging.getLogger("cueapi_tasks.server")
-
-
-def utc_now() -> datetime:
-    """Read the wall clock."""
-    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,43 +39,25 @@ class Credentials:
 
 
 def make_credentials() -> Credentials:
-    """Return new ones, in the service's own forms (contract, section 1)."""
-    return Credentials(api_key=f"cue_sk_{secrets.token_hex(16)}", webhook_secret=f"whsec_{secrets.token_hex(32)}")
+    """Return new ones, in the service's own forms."""
+    return Credentials(api_key=new_api_key(), webhook_secret=new_webhook_secret())
 
 
-class HttpServer:
-    """A WSGI app on a socket, served by threads; the port is bound when it is made."""
+class Clock:
+    """The wall clock, or one that started at the same moment and runs `rate` times as fast, for tests."""
 
-    def __init__(self, app: WSGIApp, *, host: str, port: int) -> None:
-        listener = _bind(host, port)
-        self.host = host
-        self.port: int = listener.getsockname()[1]
-        self._sockets: dict[int, Any] = {}
-        self._server: Any = create_server(app, self._sockets, sockets=[listener], threads=HTTP_THREADS, ident="")
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=f"cueapi-tasks-http-{self.port}", daemon=True)
+    def __init__(self, rate: float = 1.0) -> None:
+        self.rate = rate
+        self._began = datetime.now(timezone.utc)
 
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://{self.host}:{self.port}"
+    def __call__(self) -> datetime:
+        """Return the moment, in UTC."""
+        now = datetime.now(timezone.utc)
+        return now if self.rate == 1.0 else self._began + (now - self._began) * self.rate
 
-    def start(self) -> None:
-        """Answer from now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Let the requests under way end, then close the sockets."""
-        self._stopping.set()
-        self._server.task_dispatcher.shutdown(timeout=STOP_SECONDS)
-        if self._thread.is_alive():
-            self._server.pull_trigger()
-            self._thread.join()
-        wasyncore.close_all(self._sockets)
-
-    def _serve(self) -> None:
-        while not self._stopping.is_set():
-            wasyncore.loop(timeout=1.0, use_poll=True, map=self._sockets, count=1)
+    def seconds_until(self, moment: datetime) -> float:
+        """Return the real seconds until the clock shows a moment, 0 if it has passed."""
+        return max(0.0, (moment - self()) / timedelta(seconds=1) / self.rate)
 
 
 class Server:
@@ -101,21 +70,28 @@ class Server:
         credentials: Credentials,
         host: str = "127.0.0.1",
         port: int = 0,
-        clock: Callable[[], datetime] = utc_now,
+        profile: Profile | None = None,
+        clock: Clock | None = None,
+        allowed_hosts: Iterable[str] = (),
+        allow_register: bool = False,
     ) -> None:
         data.mkdir(parents=True, exist_ok=True)
-        self._clock = clock
+        self._clock = clock or Clock()
         self._store = Store(data / DATABASE)
         self._changed = threading.Event()
         self._stopping = threading.Event()
-        self._engine = Engine(self._store, self._changed.set)
+        self._engine = Engine(self._store, profile, self._changed.set)
+        self._scheduler = self._engine.scheduler
+        account = make_account(LOCAL_ACCOUNT, credentials.api_key, credentials.webhook_secret)
         with self._store.atomic():
-            self._store.put_account(_local_account(credentials), digest(credentials.api_key))
+            self._store.put_account(account, digest(credentials.api_key))
         self._client = make_client()
         self._pool = ThreadPoolExecutor(DELIVERY_THREADS, thread_name_prefix="cueapi-tasks-delivery")
         self._loop = threading.Thread(target=self._run, name="cueapi-tasks-loop", daemon=True)
+        hosts = (*LOOPBACK, host, *allowed_hosts)
+        api = create_api(self._engine, self._clock, hosts=hosts, allow_register=allow_register)
         try:
-            self.http = HttpServer(create_api(self._engine, clock), host=host, port=port)
+            self.http = HttpServer(api, host=host, port=port)
         except ServerStartError:
             self._store.close()
             raise
@@ -127,7 +103,7 @@ class Server:
 
     def start(self) -> None:
         """Take up what an earlier process left, then answer and fire."""
-        self._engine.recover(self._clock())
+        self._scheduler.recover(self._clock())
         self._loop.start()
         self.http.start()
         log.event(logger, "listening", url=self.url)
@@ -153,45 +129,26 @@ class Server:
             self._changed.wait(self._seconds_to_wait())
 
     def _turn(self) -> None:
-        while attempts := self._engine.tick(self._clock()):
-            for attempt in attempts:
-                self._pool.submit(self._deliver, attempt)
+        while attempts := self._scheduler.tick(self._clock()):
+            self._submit(self._deliver, attempts)
+        self._submit(self._notify, self._scheduler.take_notices())
+
+    def _submit(self, work: Callable[..., None], items: Iterable[Attempt | Notice]) -> None:
+        for item in items:
+            if not self._stopping.is_set():
+                self._pool.submit(work, item)
 
     def _seconds_to_wait(self) -> float:
-        due = self._engine.next_due()
-        if due is None:
-            return LONGEST_SLEEP
-        return min(LONGEST_SLEEP, max(0.0, (due - self._clock()).total_seconds()))
+        due = self._scheduler.next_due()
+        return LONGEST_SLEEP if due is None else min(LONGEST_SLEEP, self._clock.seconds_until(due))
 
     def _deliver(self, attempt: Attempt) -> None:
         try:
             answered = deliver(self._client, attempt, self._clock())
             if not self._stopping.is_set():
-                self._engine.attempted(attempt, answered, self._clock())
+                self._scheduler.attempted(attempt, answered, self._clock())
         except Exception:
             logger.exception("the delivery of %s failed in the server itself", attempt.execution_id)
 
-
-def _local_account(credentials: Credentials) -> Account:
-    email = "local@localhost"
-    return Account(
-        id=str(uuid.uuid5(uuid.NAMESPACE_URL, email)),
-        email=email,
-        webhook_secret=credentials.webhook_secret,
-        api_key_prefix=credentials.api_key[:12],
-    )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    if os.name != "nt":
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ServerStartError(
-            "port_taken", f"cannot listen on {host}:{port}: {error.strerror}; give another --port"
-        ) from error
-    return listener
+    def _notify(self, notice: Notice) -> None:
+        notify(self._client, notice)

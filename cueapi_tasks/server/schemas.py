@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, field_validator, model_validator
 
+from .records import CatchUp
 from .rules import METHODS, VERIFICATION_MODES
 
 
@@ -82,6 +83,12 @@ class CueIn(BaseModel):
         return self
 
 
+class HostedCueIn(CueIn):
+    """A cue to create, with the keys that only the hosted service has (contract, section 11)."""
+
+    catch_up: CatchUp | None = None
+
+
 class CuePatch(BaseModel):
     """Changes to a cue: null leaves a field as it is, and a sub-object replaces the whole one (contract, Q12)."""
 
@@ -105,8 +112,14 @@ class CuePatch(BaseModel):
         return status
 
 
+class HostedCuePatch(CuePatch):
+    """Changes to a cue, with the keys that only the hosted service has (contract, section 11)."""
+
+    catch_up: CatchUp | None = None
+
+
 class FireIn(BaseModel):
-    """When to fire by hand; now where `send_at` is absent or past."""
+    """A fire by hand: now where `send_at` is absent or past."""
 
     send_at: datetime | None = None
 
@@ -116,6 +129,59 @@ class FireIn(BaseModel):
         if moment is not None and moment.tzinfo is None:
             raise ValueError("send_at needs a UTC offset")
         return moment
+
+
+class HostedFireIn(FireIn):
+    """A fire by hand, with the keys that only the hosted service has (contract, section 11)."""
+
+    payload_override: dict[str, Any] | None = None
+    merge_strategy: Literal["merge", "replace"] = "merge"
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=256)
+
+
+class ClaimIn(BaseModel):
+    """Who claims."""
+
+    worker_id: str = Field(min_length=1, max_length=255)
+
+
+class VerifyIn(BaseModel):
+    """What a check of an outcome found."""
+
+    valid: bool = True
+    reason: str | None = None
+
+
+class EvidenceIn(BaseModel):
+    """Evidence that comes after the outcome."""
+
+    external_id: str | None = Field(default=None, max_length=255)
+    result_url: str | None = Field(default=None, max_length=2083)
+    result_ref: str | None = Field(default=None, max_length=255)
+    result_type: str | None = Field(default=None, max_length=50)
+    summary: str | None = None
+    artifacts: list[Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class HeartbeatIn(BaseModel):
+    """A worker that shows itself; its handlers are for information (section 5.3)."""
+
+    worker_id: str = Field(max_length=255)
+    handlers: list[str] | None = None
+
+
+class RegisterIn(BaseModel):
+    """A new account."""
+
+    email: str = Field(min_length=3, max_length=255, pattern=r"^[^@\s]+@[^@\s]+$")
+
+
+class AccountPatch(BaseModel):
+    """Changes to an account; an empty alert URL clears it."""
+
+    email: str | None = Field(default=None, min_length=3, max_length=255, pattern=r"^[^@\s]+@[^@\s]+$")
+    alert_webhook_url: str | None = Field(default=None, max_length=2083)
 
 
 class OutcomeIn(BaseModel):
@@ -153,5 +219,18 @@ class ExecutionQuery(BaseModel):
 
     cue_id: str | None = None
     status: str | None = None
+    status__in: str | None = None
+    worker_id: str | None = None
+    outcome_state: str | None = None
+    triggered_by: str | None = None
+    limit: int = Field(default=20, ge=1, le=100)
+    offset: int = Field(default=0, ge=0, le=2**62)
+
+
+class AlertQuery(BaseModel):
+    """Which alerts to list."""
+
+    alert_type: str | None = None
+    since: datetime | None = None
     limit: int = Field(default=20, ge=1, le=100)
     offset: int = Field(default=0, ge=0, le=2**62)

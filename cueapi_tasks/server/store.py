@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ServerStartError
-from .records import Account, Cue, CueStatus, Execution, ExecutionStatus, Page, Trigger
+from .records import (
+    Account,
+    Alert,
+    CatchUp,
+    Cue,
+    CueStatus,
+    Execution,
+    ExecutionStatus,
+    Page,
+    Trigger,
+    Worker,
+)
 
 MEMORY = Path(":memory:")
 """In place of a file: nothing is kept."""
@@ -23,18 +34,47 @@ MEMORY = Path(":memory:")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _MOMENTS = frozenset(
-    ("at", "next_run", "last_run", "created_at", "updated_at", "scheduled_for", "due_at", "started_at")
-) | frozenset(("delivered_at", "last_attempt_at"))
+    [
+        "at",
+        "next_run",
+        "last_run",
+        "created_at",
+        "updated_at",
+        "scheduled_for",
+        "due_at",
+        "sweep_at",
+        "started_at",
+        "delivered_at",
+        "last_attempt_at",
+        "claimed_at",
+        "heartbeat_at",
+        "registered_at",
+    ]
+)
 _JSON = frozenset(
-    ("callback_headers", "payload", "backoff_minutes", "on_failure", "verification", "outcome", "evidence")
+    [
+        "callback_headers",
+        "payload",
+        "backoff_minutes",
+        "on_failure",
+        "verification",
+        "outcome",
+        "evidence",
+        "handlers",
+        "metadata",
+    ]
 )
 _ENUMS: Mapping[tuple[type, str], type[Enum]] = {
     (Cue, "status"): CueStatus,
+    (Cue, "catch_up"): CatchUp,
     (Execution, "status"): ExecutionStatus,
     (Execution, "triggered_by"): Trigger,
 }
 
-Record = TypeVar("Record", bound=Cue | Execution | Account)
+Values = Mapping[str, str | Sequence[str] | None]
+"""Filters of a list by column: equal to a text, or one of several; None filters nothing."""
+
+Record = TypeVar("Record", bound=Cue | Execution | Account | Worker | Alert)
 
 
 class Store:
@@ -71,13 +111,36 @@ class Store:
     # accounts
 
     def put_account(self, account: Account, api_key_sha256: str) -> None:
-        """Insert the account, or give the one of that email this key and secret."""
+        """Insert the account, or write it over the one of that email."""
+        row = _row(account) | {"api_key_sha256": api_key_sha256}
+        self._insert("account", row, conflict="OR IGNORE")
         self._db.execute(
-            "INSERT INTO account (id, email, api_key_sha256, api_key_prefix, webhook_secret) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (email) DO UPDATE SET api_key_sha256 = excluded.api_key_sha256, "
-            "api_key_prefix = excluded.api_key_prefix, webhook_secret = excluded.webhook_secret",
-            (account.id, account.email, api_key_sha256, account.api_key_prefix, account.webhook_secret),
+            "UPDATE account SET api_key_sha256 = ?, api_key_prefix = ?, webhook_secret = ? WHERE email = ?",
+            (api_key_sha256, account.api_key_prefix, account.webhook_secret, account.email),
         )
+
+    def update_account(self, account: Account) -> None:
+        """Write an account's fields."""
+        self._update("account", _row(account))
+
+    def account_by_email(self, email: str) -> Account | None:
+        """Return the account of an email address."""
+        return self._one(Account, "SELECT * FROM account WHERE email = ?", (email,))
+
+    def rotate_key(self, account: Account, api_key_sha256: str, now: datetime) -> None:
+        """Give an account another key, and remember the old one for its error."""
+        micros = to_micros(now)
+        old = "SELECT api_key_sha256, ? FROM account WHERE id = ?"
+        self._db.execute(f"INSERT OR REPLACE INTO rotated_key (api_key_sha256, rotated_at) {old}", (micros, account.id))
+        self._db.execute(
+            "UPDATE account SET api_key_sha256 = ?, api_key_prefix = ? WHERE id = ?",
+            (api_key_sha256, account.api_key_prefix, account.id),
+        )
+
+    def was_rotated(self, api_key_sha256: str, since: datetime) -> bool:
+        """Tell whether a key was replaced after a moment."""
+        sql = "SELECT 1 FROM rotated_key WHERE api_key_sha256 = ? AND rotated_at > ?"
+        return self._db.execute(sql, (api_key_sha256, to_micros(since))).fetchone() is not None
 
     def account_by_key(self, api_key_sha256: str) -> Account | None:
         """Return the account of a key's digest."""
@@ -113,10 +176,11 @@ class Store:
         """Return a page of cues, newest first, and their number in all."""
         return self._page(Cue, "cue", {"account_id": account_id, "status": status}, page)
 
-    def count_cues(self, account_id: str, status: CueStatus) -> int:
-        """Return how many cues are in a status."""
-        sql = "SELECT count(*) FROM cue WHERE account_id = ? AND status = ?"
-        return int(self._db.execute(sql, (account_id, status.value)).fetchone()[0])
+    def count_cues(self, account_id: str, *statuses: CueStatus) -> int:
+        """Return how many cues are in one of the statuses."""
+        marks = ", ".join("?" * len(statuses))
+        sql = f"SELECT count(*) FROM cue WHERE account_id = ? AND status IN ({marks})"
+        return int(self._db.execute(sql, (account_id, *(status.value for status in statuses))).fetchone()[0])
 
     def due_cues(self, now: datetime, limit: int) -> Sequence[Cue]:
         """Return active cues whose run is due, the longest waiting first."""
@@ -143,33 +207,161 @@ class Store:
         sql = "SELECT * FROM execution WHERE id = ? AND account_id = coalesce(?, account_id)"
         return self._one(Execution, sql, (execution_id, account_id))
 
-    def executions(
-        self, account_id: str, page: Page, *, cue_id: str | None = None, status: str | None = None
-    ) -> tuple[Sequence[Execution], int]:
+    def executions(self, filters: Values, page: Page) -> tuple[Sequence[Execution], int]:
         """Return a page of executions, newest first, and their number in all."""
-        filters = {"account_id": account_id, "cue_id": cue_id, "status": status}
         return self._page(Execution, "execution", filters, page)
+
+    def claimable(
+        self, account_id: str, statuses: Sequence[ExecutionStatus], until: datetime | None
+    ) -> Sequence[Execution]:
+        """Return worker executions that wait to be claimed, the oldest first, those for later only without `until`."""
+        listed = ", ".join(f"'{status.value}'" for status in statuses)
+        sql = (
+            "SELECT * FROM execution WHERE account_id = ? AND transport = 'worker' "
+            f"AND status IN ('pending', 'retry_ready') AND status IN ({listed}) "
+            "AND scheduled_for <= coalesce(?, scheduled_for) ORDER BY scheduled_for"
+        )
+        return self._all(Execution, sql, (account_id, None if until is None else to_micros(until)))
+
+    def transport_of(self, execution_id: str) -> str | None:
+        """Return how an execution reaches the code."""
+        row = self._db.execute("SELECT transport FROM execution WHERE id = ?", (execution_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def oldest_claim(self, filters: Values) -> datetime | None:
+        """Return the earliest claim among the executions that a list's filters choose."""
+        where, values = _where(filters)
+        found = self._db.execute(f"SELECT min(claimed_at) FROM execution WHERE {where}", values).fetchone()[0]
+        return None if found is None else from_micros(found)
+
+    def recent_statuses(self, cue_id: str, limit: int) -> list[str]:
+        """Return the statuses of a cue's newest executions."""
+        sql = "SELECT status FROM execution WHERE cue_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?"
+        return [row[0] for row in self._db.execute(sql, (cue_id, limit))]
+
+    def outcome_counts(self, account_id: str, since: datetime) -> tuple[int, int]:
+        """Return how many outcomes were reported since a moment, and how many of them were successes."""
+        sql = (
+            "SELECT count(*), coalesce(sum(json_extract(outcome, '$.success')), 0) FROM execution "
+            "WHERE account_id = ? AND created_at >= ? AND outcome IS NOT NULL"
+        )
+        reported, succeeded = self._db.execute(sql, (account_id, to_micros(since))).fetchone()
+        return reported, succeeded
+
+    def fire_key(self, cue_id: str, key: str, since: datetime) -> tuple[str, str] | None:
+        """Return the body's digest and the execution that an idempotency key stands for."""
+        sql = "SELECT body_sha256, execution_id FROM fire_key WHERE cue_id = ? AND key = ? AND created_at > ?"
+        row = self._db.execute(sql, (cue_id, key, to_micros(since))).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def put_fire_key(self, cue_id: str, key: str, body_sha256: str, execution_id: str, now: datetime) -> None:
+        """Remember what an idempotency key stands for."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO fire_key (cue_id, key, body_sha256, execution_id, created_at) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (cue_id, key, body_sha256, execution_id, to_micros(now)),
+        )
 
     def due_executions(self, now: datetime, limit: int) -> Sequence[Execution]:
         """Return executions whose next attempt is due, the longest waiting first."""
         sql = "SELECT * FROM execution WHERE due_at <= ? ORDER BY due_at LIMIT ?"
         return self._all(Execution, sql, (to_micros(now), limit))
 
+    def sweepable(self, now: datetime, limit: int) -> Sequence[Execution]:
+        """Return executions that a rule about claims may apply to now."""
+        sql = "SELECT * FROM execution WHERE sweep_at <= ? ORDER BY sweep_at LIMIT ?"
+        return self._all(Execution, sql, (to_micros(now), limit))
+
     def requeue_interrupted(self, now: datetime) -> int:
         """Make webhook attempts due again that a dead process was making; return how many."""
         sql = (
             "UPDATE execution SET due_at = ?, updated_at = ? "
-            "WHERE status = 'delivering' AND transport = 'webhook' AND due_at IS NULL"
+            "WHERE transport = 'webhook' AND status = 'delivering' AND due_at IS NULL"
         )
         return self._db.execute(sql, (to_micros(now), to_micros(now))).rowcount
 
-    def next_due(self) -> datetime | None:
-        """Return when the next cue or attempt is due."""
-        cue = "SELECT min(next_run) FROM cue WHERE status = 'active' AND next_run IS NOT NULL"
-        attempt = "SELECT min(due_at) FROM execution WHERE due_at IS NOT NULL"
-        with self._lock:
-            found = [self._db.execute(sql).fetchone()[0] for sql in (cue, attempt)]
-        return min((from_micros(each) for each in found if each is not None), default=None)
+    def next_run(self) -> datetime | None:
+        """Return when the next active cue is due."""
+        return self._earliest("SELECT min(next_run) FROM cue WHERE status = 'active' AND next_run IS NOT NULL")
+
+    def next_attempt(self) -> datetime | None:
+        """Return when the next attempt is due."""
+        return self._earliest("SELECT min(due_at) FROM execution WHERE due_at IS NOT NULL")
+
+    def next_sweep(self) -> datetime | None:
+        """Return when a rule about claims may next apply."""
+        return self._earliest("SELECT min(sweep_at) FROM execution WHERE sweep_at IS NOT NULL")
+
+    # workers, alerts, usage
+
+    def put_worker(self, worker: Worker) -> None:
+        """Insert a worker, or renew its heartbeat and handlers."""
+        row = _row(worker)
+        self._insert("worker", row, conflict="OR IGNORE")
+        self._db.execute(
+            "UPDATE worker SET heartbeat_at = ?, handlers = ? WHERE account_id = ? AND worker_id = ?",
+            (row["heartbeat_at"], row["handlers"], worker.account_id, worker.worker_id),
+        )
+
+    def workers(self, account_id: str) -> Sequence[Worker]:
+        """Return the account's workers, the last heard of first."""
+        return self._all(
+            Worker, "SELECT * FROM worker WHERE account_id = ? ORDER BY heartbeat_at DESC, rowid DESC", (account_id,)
+        )
+
+    def worker_heartbeat(self, account_id: str, worker_id: str | None) -> datetime | None:
+        """Return when a worker was last heard of."""
+        sql = "SELECT heartbeat_at FROM worker WHERE account_id = ? AND worker_id = ?"
+        row = self._db.execute(sql, (account_id, worker_id)).fetchone()
+        return None if row is None else from_micros(row[0])
+
+    def delete_worker(self, account_id: str, worker_id: str) -> bool:
+        """Forget a worker; False if there is none."""
+        sql = "DELETE FROM worker WHERE account_id = ? AND worker_id = ?"
+        return bool(self._db.execute(sql, (account_id, worker_id)).rowcount)
+
+    def insert_alert(self, alert: Alert) -> None:
+        """Keep an alert."""
+        self._insert("alert", _row(alert))
+
+    def alerts(
+        self, account_id: str, alert_type: str | None, since: datetime | None, page: Page
+    ) -> tuple[Sequence[Alert], int]:
+        """Return a page of alerts, newest first, and their number in all."""
+        where = "account_id = ? AND alert_type = coalesce(?, alert_type) AND created_at >= coalesce(?, created_at)"
+        values = (account_id, alert_type, None if since is None else to_micros(since))
+        total: int = self._db.execute(f"SELECT count(*) FROM alert WHERE {where}", values).fetchone()[0]
+        sql = f"SELECT * FROM alert WHERE {where} ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?"
+        return self._all(Alert, sql, (*values, page.limit, page.offset)), total
+
+    def count_delivery(self, account_id: str, month: str) -> None:
+        """Count one successful webhook delivery."""
+        self._db.execute(
+            "INSERT INTO delivered (account_id, month, number) VALUES (?, ?, 1) "
+            "ON CONFLICT (account_id, month) DO UPDATE SET number = number + 1",
+            (account_id, month),
+        )
+
+    def deliveries(self, account_id: str, month: str) -> int:
+        """Return the successful webhook deliveries of a month."""
+        row = self._db.execute(
+            "SELECT number FROM delivered WHERE account_id = ? AND month = ?", (account_id, month)
+        ).fetchone()
+        return row[0] if row else 0
+
+    def queue_counts(self, now: datetime) -> dict[str, int]:
+        """Return how much waits, as `/health` names it."""
+        counts = {
+            "pending_outbox": "status = 'pending' AND transport = 'webhook'",
+            "stale_executions": "sweep_at IS NOT NULL AND sweep_at < ?",
+            "pending_retries": "status = 'retrying' AND due_at IS NOT NULL",
+            "pending_worker_claims": "status IN ('pending', 'retry_ready') AND transport = 'worker'",
+        }
+        found: dict[str, int] = {}
+        for name, where in counts.items():
+            values = (to_micros(now),) if "?" in where else ()
+            found[name] = self._db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()[0]
+        return found
 
     # statements
 
@@ -182,15 +374,16 @@ class Store:
         sets = ", ".join(f"{column} = ?" for column in row)
         self._db.execute(f"UPDATE {table} SET {sets} WHERE id = ?", (*row.values(), row["id"]))
 
-    def _page(
-        self, kind: type[Record], table: str, filters: Mapping[str, str | None], page: Page
-    ) -> tuple[Sequence[Record], int]:
-        given = {column: value for column, value in filters.items() if value is not None}
-        where = " AND ".join(f"{column} = ?" for column in given)
-        matching = [*given.values()]
-        total: int = self._db.execute(f"SELECT count(*) FROM {table} WHERE {where}", matching).fetchone()[0]
+    def _page(self, kind: type[Record], table: str, filters: Values, page: Page) -> tuple[Sequence[Record], int]:
+        where, values = _where(filters)
+        total: int = self._db.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()[0]
         sql = f"SELECT * FROM {table} WHERE {where} ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?"
-        return self._all(kind, sql, (*matching, page.limit, page.offset)), total
+        return self._all(kind, sql, (*values, page.limit, page.offset)), total
+
+    def _earliest(self, sql: str) -> datetime | None:
+        with self._lock:
+            found = self._db.execute(sql).fetchone()[0]
+        return None if found is None else from_micros(found)
 
     def _one(self, kind: type[Record], sql: str, values: Sequence[Any]) -> Record | None:
         row = self._db.execute(sql, values).fetchone()
@@ -198,6 +391,16 @@ class Store:
 
     def _all(self, kind: type[Record], sql: str, values: Sequence[Any]) -> list[Record]:
         return [_record(kind, row) for row in self._db.execute(sql, values).fetchall()]
+
+
+def _where(filters: Values) -> tuple[str, list[str]]:
+    given = {
+        column: [value] if isinstance(value, str) else [*value]
+        for column, value in filters.items()
+        if value is not None
+    }
+    parts = [f"{column} IN ({', '.join('?' * len(values))})" for column, values in given.items()]
+    return " AND ".join(parts), [value for values in given.values() for value in values]
 
 
 def to_micros(moment: datetime) -> int:
@@ -225,7 +428,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _row(record: Cue | Execution) -> dict[str, Any]:
+def _row(record: Cue | Execution | Account | Worker | Alert) -> dict[str, Any]:
     return {each.name: _to_column(each.name, getattr(record, each.name)) for each in fields(record)}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from .records import Account, Cue, Execution, Page
+from .records import Alert, Cue, Execution, Page, Worker
+from .rules import worker_state
 
 
 def with_z(moment: datetime | None) -> str | None:
@@ -21,19 +22,15 @@ def with_offset(moment: datetime) -> str:
 
 def cue_view(cue: Cue, warning: str | None = None) -> dict[str, Any]:
     """Return the cue object."""
-    return {
+    view = {
         "id": cue.id,
         "name": cue.name,
         "description": cue.description,
         "status": cue.status.value,
         "transport": cue.transport,
         "schedule": _schedule(cue),
-        "callback": {
-            "url": cue.callback_url,
-            "method": cue.callback_method,
-            "headers": dict(cue.callback_headers),
-        },
-        "payload": dict(cue.payload),
+        "callback": {"url": cue.callback_url, "method": cue.callback_method, "headers": ordered(cue.callback_headers)},
+        "payload": ordered(cue.payload),
         "retry": {"max_attempts": cue.max_attempts, "backoff_minutes": list(cue.backoff_minutes)},
         "next_run": with_z(cue.next_run),
         "last_run": with_z(cue.last_run),
@@ -45,6 +42,7 @@ def cue_view(cue: Cue, warning: str | None = None) -> dict[str, Any]:
         "created_at": with_z(cue.created_at),
         "updated_at": with_z(cue.updated_at),
     }
+    return view if cue.catch_up is None else view | {"catch_up": cue.catch_up.value}
 
 
 def _schedule(cue: Cue) -> dict[str, Any]:
@@ -56,20 +54,25 @@ def _schedule(cue: Cue) -> dict[str, Any]:
     return view
 
 
+def ordered(value: Any) -> Any:
+    """Return JSON with its keys as PostgreSQL's JSONB gives them back: the shorter first, then by their bytes."""
+    if isinstance(value, Mapping):
+        keys = sorted(value, key=lambda key: (len(key.encode("utf-8", "replace")), key.encode("utf-8", "replace")))
+        return {key: ordered(value[key]) for key in keys}
+    if isinstance(value, list):
+        return [ordered(each) for each in value]
+    return value
+
+
 def cue_page(cues: Sequence[Cue], total: int, page: Page) -> dict[str, Any]:
     """Return a page of cues."""
-    return {
-        "cues": [cue_view(cue) for cue in cues],
-        "total": total,
-        "limit": page.limit,
-        "offset": page.offset,
-    }
+    return {"cues": [cue_view(cue) for cue in cues], "total": total, "limit": page.limit, "offset": page.offset}
 
 
-def cue_detail(cue: Cue, executions: Sequence[Execution], total: int, page: Page) -> dict[str, Any]:
+def cue_detail(cue: Cue, executions: Sequence[dict[str, Any]], total: int, page: Page) -> dict[str, Any]:
     """Return a cue with a page of its executions."""
     return cue_view(cue) | {
-        "executions": [execution_view(each) for each in executions],
+        "executions": [*executions],
         "execution_total": total,
         "execution_limit": page.limit,
         "execution_offset": page.offset,
@@ -95,40 +98,88 @@ def execution_view(execution: Execution) -> dict[str, Any]:
     }
 
 
-def execution_page(executions: Sequence[Execution], total: int, page: Page) -> dict[str, Any]:
+def hosted_fields(execution: Execution, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what only the hosted service shows of an execution (contract, section 11)."""
+    evidence = execution.evidence or {}
+    names = ("external_id", "result_url", "result_ref", "result_type", "summary", "artifacts")
+    return {
+        "payload": ordered(payload),
+        "triggered_by": execution.triggered_by.value,
+        "replayed_from": execution.replayed_from,
+        "outcome_state": execution.outcome_state,
+        "claimed_by_worker": execution.claimed_by,
+        "claimed_at": with_z(execution.claimed_at),
+        "last_heartbeat_at": with_z(execution.heartbeat_at),
+        **{f"evidence_{name}": evidence.get(name) for name in names},
+    }
+
+
+def execution_page(
+    executions: Sequence[dict[str, Any]], total: int, page: Page, oldest_claim: datetime | None
+) -> dict[str, Any]:
     """Return a page of executions."""
     return {
-        "executions": [execution_view(each) for each in executions],
+        "executions": [*executions],
         "total": total,
         "limit": page.limit,
         "offset": page.offset,
         "has_more": page.offset + len(executions) < total,
-        "oldest_claimed_at": None,
+        "oldest_claimed_at": None if oldest_claim is None else with_offset(oldest_claim),
     }
 
 
 def fired_view(execution: Execution) -> dict[str, Any]:
-    """Return what a fire answers."""
-    return {
+    """Return what a fire or a replay answers."""
+    view = {
         "id": execution.id,
         "cue_id": execution.cue_id,
         "scheduled_for": with_offset(execution.scheduled_for),
         "status": execution.status.value,
         "triggered_by": execution.triggered_by.value,
     }
+    return view if execution.replayed_from is None else view | {"replayed_from": execution.replayed_from}
 
 
-def account_view(account: Account, active_cues: int) -> dict[str, Any]:
-    """Return the account; the embedded server has no plan limits, said as numbers nobody reaches."""
+def claimable_view(execution: Execution, cue: Cue, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a worker is offered; `attempt` counts the claims so far (contract, Q29)."""
+    task = payload.get("task")
     return {
-        "email": account.email,
-        "plan": "free",
-        "active_cues": active_cues,
-        "active_cue_limit": 10_000_000,
-        "executions_this_month": 0,
-        "monthly_execution_limit": 100_000_000,
-        "rate_limit_per_minute": 10_000_000,
-        "has_webhook_secret": True,
-        "api_key_prefix": account.api_key_prefix,
-        "slug": account.email.partition("@")[0],
+        "execution_id": execution.id,
+        "cue_id": cue.id,
+        "cue_name": cue.name,
+        "task": task if isinstance(task, str) else None,
+        "scheduled_for": with_z(execution.scheduled_for),
+        "payload": ordered(payload),
+        "attempt": execution.attempts,
     }
+
+
+def worker_view(worker: Worker, now: datetime) -> dict[str, Any]:
+    """Return a worker."""
+    return {
+        "worker_id": worker.worker_id,
+        "last_heartbeat": with_z(worker.heartbeat_at),
+        "seconds_since_heartbeat": max(0, int((now - worker.heartbeat_at).total_seconds())),
+        "heartbeat_status": worker_state(worker.heartbeat_at, now),
+        "handlers": worker.handlers,
+        "registered_since": with_z(worker.registered_at),
+    }
+
+
+def alert_page(alerts: Sequence[Alert], total: int, page: Page) -> dict[str, Any]:
+    """Return a page of alerts."""
+    views = [
+        {
+            "id": alert.id,
+            "cue_id": alert.cue_id,
+            "execution_id": alert.execution_id,
+            "alert_type": alert.alert_type,
+            "severity": alert.severity,
+            "message": alert.message,
+            "metadata": dict(alert.metadata),
+            "acknowledged": False,
+            "created_at": with_z(alert.created_at),
+        }
+        for alert in alerts
+    ]
+    return {"alerts": views, "total": total, "limit": page.limit, "offset": page.offset}
