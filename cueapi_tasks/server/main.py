@@ -80,8 +80,8 @@ class Server:
         self._store = Store(data / DATABASE)
         self._changed = threading.Event()
         self._stopping = threading.Event()
-        self._engine = Engine(self._store, profile, self._changed.set)
-        self._scheduler = self._engine.scheduler
+        self.engine = Engine(self._store, profile, self._changed.set)
+        self._scheduler = self.engine.scheduler
         account = make_account(LOCAL_ACCOUNT, credentials.api_key, credentials.webhook_secret)
         with self._store.atomic():
             self._store.put_account(account, digest(credentials.api_key))
@@ -89,7 +89,7 @@ class Server:
         self._pool = ThreadPoolExecutor(DELIVERY_THREADS, thread_name_prefix="cueapi-tasks-delivery")
         self._loop = threading.Thread(target=self._run, name="cueapi-tasks-loop", daemon=True)
         hosts = (*LOOPBACK, host, *allowed_hosts)
-        api = create_api(self._engine, self._clock, hosts=hosts, allow_register=allow_register)
+        api = create_api(self.engine, self._clock, hosts=hosts, allow_register=allow_register)
         try:
             self.http = HttpServer(api, host=host, port=port)
         except ServerStartError:

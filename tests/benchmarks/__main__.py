@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import receiving, verifying
+from . import receiving, serving, verifying
 from .measure import Ratio
 
-BENCHMARKS = (verifying.run, receiving.run)
+BENCHMARKS = (verifying.run, receiving.run, serving.run)
 
 
 def show(ratio: Ratio) -> str:
