@@ -22,10 +22,11 @@ from cueapi_tasks.run.receiver import Clocks, Receiver
 from cueapi_tasks.run.report import Reporter
 from cueapi_tasks.server.accounts import digest, make_account
 from cueapi_tasks.server.api import create_api
+from cueapi_tasks.server.database import MEMORY
 from cueapi_tasks.server.deliver import deliver, make_client
 from cueapi_tasks.server.engine import Engine
 from cueapi_tasks.server.profile import Profile
-from cueapi_tasks.server.store import MEMORY, Store
+from cueapi_tasks.server.store import Store
 from cueapi_tasks.server.virtual import VirtualServer
 from cueapi_tasks.web import Request, Response, wsgi
 

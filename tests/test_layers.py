@@ -130,7 +130,7 @@ def test_low_things_do_not_know_high_things(module: str, must_not_know: str) -> 
 
 
 def test_httpx_and_sqlite_have_one_door_each() -> None:
-    doors = {"httpx": {"server.deliver"}, "sqlite3": {"server.store", "run.ledger.sqlite"}}
+    doors = {"httpx": {"server.deliver"}, "sqlite3": {"server.database", "run.ledger.sqlite"}}
     for library, allowed in doors.items():
         assert {one for one, name in edges("cueapi_tasks") if name.split(".")[0] == library} <= allowed
     assert {one for one, name in edges("cueapi") if name.split(".")[0] == "httpx"} <= {"_http", "client"}

@@ -11,8 +11,9 @@ import pytest
 
 from cueapi_tasks.server.accounts import digest, make_account
 from cueapi_tasks.server.api import create_api
+from cueapi_tasks.server.database import MEMORY
 from cueapi_tasks.server.engine import Engine
-from cueapi_tasks.server.store import MEMORY, Store
+from cueapi_tasks.server.store import Store
 from cueapi_tasks.server.wire import MAX_BODY
 
 from .support import ACCOUNT, API_KEY, SECRET, Clock

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from cueapi_tasks.server.accounts import digest, make_account
 from cueapi_tasks.server.api import create_api
+from cueapi_tasks.server.database import MEMORY
 from cueapi_tasks.server.engine import Engine
-from cueapi_tasks.server.store import MEMORY, Store
+from cueapi_tasks.server.store import Store
 
 from .support import ACCOUNT, API_KEY, SECRET, Clock
 

@@ -98,7 +98,7 @@ def _read_credentials(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text("utf-8"))
         return {name: str(found[name]) for name in ("api_key", "webhook_secret") if found.get(name)}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise ServerStartError(
             "bad_credentials", f'{path} cannot be read: {error}; write {{"api_key": "...", "webhook_secret": "..."}}'
         ) from error

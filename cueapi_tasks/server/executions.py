@@ -11,12 +11,12 @@ from typing import Any
 from . import rules
 from .alerts import raise_alerts
 from .core import Core, new_execution
+from .database import Values
 from .events import log_fired, log_outcome
 from .profile import Quirk
 from .records import IN_FLIGHT, Account, Cue, Execution, ExecutionStatus, Page, Trigger, Worker
 from .rules import EVIDENCE, ApiError
 from .schemas import EvidenceIn, ExecutionQuery, OutcomeIn, VerifyIn
-from .store import Values
 
 CLAIMABLE_PAGE = 50
 """Executions that one listing offers (section 5.2)."""
@@ -54,12 +54,9 @@ class Executions:
 
     def claimable(self, account: Account, task: str | None, now: datetime) -> Sequence[Found]:
         """Return what workers may claim, the oldest first; `task` is matched against the payload's `task`."""
-        statuses = [ExecutionStatus.PENDING]
-        if self._core.has(Quirk.STALE_SWEEP):
-            statuses.append(ExecutionStatus.RETRY_READY)
         until = None if self._core.has(Quirk.FUTURE_FIRES_CLAIMABLE) else now
         with self._store.atomic():
-            found = self._with_cues(self._store.claimable(account.id, statuses, until))
+            found = self._with_cues(self._store.claimable(account.id, until))
         early = self._core.has(Quirk.LIMIT_BEFORE_TASK_FILTER)
         offered = found[:CLAIMABLE_PAGE] if early else found
         matching = [each for each in offered if not task or payload_of(*each).get("task") == task]
@@ -78,7 +75,7 @@ class Executions:
         """Give a worker the oldest execution that waits."""
         until = None if self._core.has(Quirk.FUTURE_FIRES_CLAIMABLE) else now
         with self._store.atomic():
-            found = [*self._store.claimable(account.id, [ExecutionStatus.PENDING], until)][:1]
+            found = [*self._store.claimable(account.id, until)][:1]
             if found and not self._core.has(Quirk.RACY_CLAIM_NEXT):
                 return self._claimed(found[0], worker_id, now)
         if not found:
@@ -255,11 +252,7 @@ def payload_of(execution: Execution, cue: Cue) -> Mapping[str, Any]:
 
 
 def _check_metadata(metadata: object) -> None:
-    try:
-        size = len(json.dumps(metadata, allow_nan=False))
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, "metadata_too_large", "Metadata is not JSON") from error
-    if size > MAX_METADATA:
+    if len(json.dumps(metadata)) > MAX_METADATA:
         raise ApiError(400, "metadata_too_large", f"Metadata is over {MAX_METADATA} bytes")
 
 

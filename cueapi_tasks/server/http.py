@@ -17,6 +17,8 @@ from ..web import WSGIApp
 from .wire import DROP_HEADER
 
 HTTP_THREADS = 8
+LARGEST_BODY = 5 * 1024 * 1024
+"""Bytes over which a body is refused before any is read; the apps' own limits are below it."""
 STOP_SECONDS = 2.0
 """How long requests under way may take to end when the server stops."""
 
@@ -29,7 +31,14 @@ class HttpServer:
         self.host = host
         self.port: int = listener.getsockname()[1]
         self._sockets: dict[int, Any] = {}
-        made: Any = create_server(app, self._sockets, sockets=[listener], threads=HTTP_THREADS, ident="")
+        made: Any = create_server(
+            app,
+            self._sockets,
+            sockets=[listener],
+            threads=HTTP_THREADS,
+            ident="",
+            max_request_body_size=LARGEST_BODY,
+        )
         made.channel_class = _Channel
         self._server = made
         self._stopping = threading.Event()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +18,7 @@ from .engine import Engine
 from .events import logger
 from .guard import LOOPBACK
 from .http import HttpServer
+from .pool import DaemonPool
 from .profile import Profile
 from .records import Attempt, Notice
 from .store import Store
@@ -26,6 +27,8 @@ DATABASE = "server.db"
 LOCAL_ACCOUNT = "local@localhost"
 DELIVERY_THREADS = 128
 """Deliveries under way at once: a receiver that hangs holds one for 30 s."""
+STOP_SECONDS = 1.0
+"""How long deliveries under way may take to end when the server stops."""
 LONGEST_SLEEP = 5.0
 """Seconds after which the loop looks again even if nothing is due: the machine's clock may be set."""
 
@@ -86,7 +89,7 @@ class Server:
         with self._store.atomic():
             self._store.put_account(account, digest(credentials.api_key))
         self._client = make_client()
-        self._pool = ThreadPoolExecutor(DELIVERY_THREADS, thread_name_prefix="cueapi-tasks-delivery")
+        self._pool = DaemonPool(DELIVERY_THREADS, "cueapi-tasks-delivery")
         self._loop = threading.Thread(target=self._run, name="cueapi-tasks-loop", daemon=True)
         hosts = (*LOOPBACK, host, *allowed_hosts)
         api = create_api(self.engine, self._clock, hosts=hosts, allow_register=allow_register)
@@ -114,9 +117,8 @@ class Server:
         self._changed.set()
         self.http.stop()
         self._loop.join(timeout=5.0)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.stop(STOP_SECONDS)
         self._client.close()
-        self._pool.shutdown(wait=True)
         self._store.close()
 
     def _run(self) -> None:
@@ -136,13 +138,15 @@ class Server:
     def _submit(self, work: Callable[..., None], items: Iterable[Attempt | Notice]) -> None:
         for item in items:
             if not self._stopping.is_set():
-                self._pool.submit(work, item)
+                self._pool.submit(functools.partial(work, item))
 
     def _seconds_to_wait(self) -> float:
         due = self._scheduler.next_due()
         return LONGEST_SLEEP if due is None else min(LONGEST_SLEEP, self._clock.seconds_until(due))
 
     def _deliver(self, attempt: Attempt) -> None:
+        if self._stopping.is_set():
+            return
         try:
             answered = deliver(self._client, attempt, self._clock())
             if not self._stopping.is_set():

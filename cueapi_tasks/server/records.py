@@ -31,20 +31,11 @@ class ExecutionStatus(str, Enum):
     FAILED = "failed"
     RETRYING = "retrying"
     """Waiting for its next attempt."""
-    RETRY_READY = "retry_ready"
-    """Its next attempt is due."""
     MISSED = "missed"
     """No worker claimed it in time."""
 
 
-IN_FLIGHT = frozenset(
-    {
-        ExecutionStatus.PENDING,
-        ExecutionStatus.DELIVERING,
-        ExecutionStatus.RETRYING,
-        ExecutionStatus.RETRY_READY,
-    }
-)
+IN_FLIGHT = frozenset({ExecutionStatus.PENDING, ExecutionStatus.DELIVERING, ExecutionStatus.RETRYING})
 
 
 class Trigger(str, Enum):

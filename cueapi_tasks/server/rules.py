@@ -144,10 +144,13 @@ def due_slots(cue: Cue, now: datetime, profile: Profile) -> tuple[list[datetime]
     schedule = schedule_of(cue)
     if isinstance(schedule, Once):
         return [first], None
+    following = following_run(schedule, first)
     if profile.has(Quirk.REPLAYED_SLOTS):
-        return [first], following_run(schedule, first)
-    newest = latest_run(schedule, first, now)
-    following = following_run(schedule, newest)
+        return [first], following
+    newest = first
+    if following is not None and following <= now:
+        newest = latest_run(schedule, following, now)
+        following = following_run(schedule, newest)
     if cue.catch_up is CatchUp.SKIP and now - newest > CYCLE:
         return [], following
     if cue.catch_up is CatchUp.ALL:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,8 +16,8 @@ from .executions import payload_of
 from .profile import Quirk
 from .records import Account, Answered, Attempt, Cue, Execution, ExecutionStatus, Notice, Trigger
 
-BATCH = 500
-"""Due cues, due attempts and claims that one tick takes up (section 7)."""
+BATCH = 25
+"""Due cues, due attempts and claims that a tick takes up: few, so that the first are delivered while the rest fire."""
 KEPT_RESPONSE = 2000
 """Characters of a receiver's answer that are kept (section 4)."""
 
@@ -42,11 +44,12 @@ class Scheduler:
         if not cycle and self._core.has(Quirk.POLL_CYCLE):
             return []
         with self._store.atomic():
-            due = self._store.due_cues(now, BATCH) if cycle else []
+            due = self._store.due_cues(now, BATCH if cycle else 0)
             fired = [pair for cue in due for pair in self._fire(cue, now)]
             for execution in self._store.sweepable(now, BATCH):
                 self._sweep(execution, now)
-            started = [self._start(each, now) for each in self._store.due_executions(now, BATCH)]
+            accounts = functools.cache(self._account)  # nearly always the same one
+            started = [self._start(each, accounts, now) for each in self._store.due_executions(now, BATCH)]
         for cue, execution in fired:
             log_fired(cue, execution)
         return [attempt for attempt in started if attempt is not None]
@@ -116,10 +119,13 @@ class Scheduler:
         if notice is not None:
             self._core.notices.append(notice)
 
-    def _start(self, execution: Execution, now: datetime) -> Attempt | None:
-        cue = self._core.cue_of(execution)
-        account = self._store.account(cue.account_id)
+    def _account(self, account_id: str) -> Account:
+        account = self._store.account(account_id)
         assert account is not None  # a foreign key holds it
+        return account
+
+    def _start(self, execution: Execution, accounts: Callable[[str], Account], now: datetime) -> Attempt | None:
+        cue = self._core.cue_of(execution)
         started = replace(
             execution,
             status=ExecutionStatus.DELIVERING,
@@ -133,7 +139,7 @@ class Scheduler:
             self._core.save(over, cue)
             return None
         self._store.update_execution(started)
-        return _attempt(started, cue, account)
+        return _attempt(started, cue, accounts(cue.account_id))
 
     def _is_over_quota(self, cue: Cue, execution: Execution, now: datetime) -> bool:
         """Only scheduled first deliveries count against the month (section 7)."""

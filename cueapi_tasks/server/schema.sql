@@ -81,7 +81,7 @@ CREATE INDEX IF NOT EXISTS execution_sweep ON execution (sweep_at) WHERE sweep_a
 CREATE INDEX IF NOT EXISTS execution_newest ON execution (account_id, created_at DESC);
 CREATE INDEX IF NOT EXISTS execution_of_cue ON execution (cue_id, created_at DESC);
 CREATE INDEX IF NOT EXISTS execution_claimable ON execution (account_id, scheduled_for)
-    WHERE transport = 'worker' AND status IN ('pending', 'retry_ready');
+    WHERE transport = 'worker' AND status = 'pending';
 CREATE INDEX IF NOT EXISTS execution_interrupted ON execution (id)
     WHERE transport = 'webhook' AND status = 'delivering';
 

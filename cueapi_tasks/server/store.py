@@ -1,118 +1,22 @@
-"""The one door to the server's SQLite file: each method is one statement, run inside a caller's `atomic` block."""
+"""Every statement of the server: each method is one, run inside a caller's `atomic` block."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import threading
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
-from datetime import datetime, timedelta, timezone
-from enum import Enum
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from datetime import datetime
 
-from ..errors import ServerStartError
-from .records import (
-    Account,
-    Alert,
-    CatchUp,
-    Cue,
-    CueStatus,
-    Execution,
-    ExecutionStatus,
-    Page,
-    Trigger,
-    Worker,
-)
-
-MEMORY = Path(":memory:")
-"""In place of a file: nothing is kept."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
-_MOMENTS = frozenset(
-    [
-        "at",
-        "next_run",
-        "last_run",
-        "created_at",
-        "updated_at",
-        "scheduled_for",
-        "due_at",
-        "sweep_at",
-        "started_at",
-        "delivered_at",
-        "last_attempt_at",
-        "claimed_at",
-        "heartbeat_at",
-        "registered_at",
-    ]
-)
-_JSON = frozenset(
-    [
-        "callback_headers",
-        "payload",
-        "backoff_minutes",
-        "on_failure",
-        "verification",
-        "outcome",
-        "evidence",
-        "handlers",
-        "metadata",
-    ]
-)
-_ENUMS: Mapping[tuple[type, str], type[Enum]] = {
-    (Cue, "status"): CueStatus,
-    (Cue, "catch_up"): CatchUp,
-    (Execution, "status"): ExecutionStatus,
-    (Execution, "triggered_by"): Trigger,
-}
-
-Values = Mapping[str, str | Sequence[str] | None]
-"""Filters of a list by column: equal to a text, or one of several; None filters nothing."""
-
-Record = TypeVar("Record", bound=Cue | Execution | Account | Worker | Alert)
+from .database import Database, Values, from_micros, row_of, to_micros, where_clause
+from .records import Account, Alert, Cue, CueStatus, Execution, Page, Worker
 
 
-class Store:
-    """One connection that holds its file alone; safe to share between threads."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
-        try:
-            self._db = _connect(path)
-        except sqlite3.Error as error:
-            raise ServerStartError(
-                "data_unusable",
-                f"the data in {path.parent} cannot be opened: {error}; "
-                "another server may be running on it: stop that one, or give --data another directory",
-            ) from error
-
-    @contextmanager
-    def atomic(self) -> Generator[None]:
-        """Run the block as one transaction, alone."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
+class Store(Database):
+    """The server's tables."""
 
     # accounts
 
     def put_account(self, account: Account, api_key_sha256: str) -> None:
         """Insert the account, or write it over the one of that email."""
-        row = _row(account) | {"api_key_sha256": api_key_sha256}
+        row = row_of(account) | {"api_key_sha256": api_key_sha256}
         self._insert("account", row, conflict="OR IGNORE")
         self._db.execute(
             "UPDATE account SET api_key_sha256 = ?, api_key_prefix = ?, webhook_secret = ? WHERE email = ?",
@@ -121,7 +25,7 @@ class Store:
 
     def update_account(self, account: Account) -> None:
         """Write an account's fields."""
-        self._update("account", _row(account))
+        self._update("account", row_of(account))
 
     def account_by_email(self, email: str) -> Account | None:
         """Return the account of an email address."""
@@ -154,11 +58,11 @@ class Store:
 
     def insert_cue(self, cue: Cue) -> None:
         """Insert a cue; a taken name raises sqlite3.IntegrityError."""
-        self._insert("cue", _row(cue))
+        self._insert("cue", row_of(cue))
 
     def update_cue(self, cue: Cue) -> None:
         """Write a cue's fields."""
-        self._update("cue", _row(cue))
+        self._update("cue", row_of(cue))
 
     def delete_cue(self, account_id: str, cue_id: str) -> bool:
         """Delete a cue with its executions; False if there is none."""
@@ -191,12 +95,12 @@ class Store:
 
     def insert_execution(self, execution: Execution, cue: Cue) -> bool:
         """Insert an execution; False if the cue has one for that moment already (contract, section 7)."""
-        row = _row(execution) | {"account_id": cue.account_id, "transport": cue.transport}
+        row = row_of(execution) | {"account_id": cue.account_id, "transport": cue.transport}
         return self._insert("execution", row, conflict="OR IGNORE") == 1
 
     def update_execution(self, execution: Execution) -> None:
         """Write an execution's fields."""
-        self._update("execution", _row(execution))
+        self._update("execution", row_of(execution))
 
     def set_response_body(self, execution_id: str, body: str) -> None:
         """Keep the start of what the receiver answered."""
@@ -211,14 +115,10 @@ class Store:
         """Return a page of executions, newest first, and their number in all."""
         return self._page(Execution, "execution", filters, page)
 
-    def claimable(
-        self, account_id: str, statuses: Sequence[ExecutionStatus], until: datetime | None
-    ) -> Sequence[Execution]:
+    def claimable(self, account_id: str, until: datetime | None) -> Sequence[Execution]:
         """Return worker executions that wait to be claimed, the oldest first, those for later only without `until`."""
-        listed = ", ".join(f"'{status.value}'" for status in statuses)
         sql = (
-            "SELECT * FROM execution WHERE account_id = ? AND transport = 'worker' "
-            f"AND status IN ('pending', 'retry_ready') AND status IN ({listed}) "
+            "SELECT * FROM execution WHERE account_id = ? AND transport = 'worker' AND status = 'pending' "
             "AND scheduled_for <= coalesce(?, scheduled_for) ORDER BY scheduled_for"
         )
         return self._all(Execution, sql, (account_id, None if until is None else to_micros(until)))
@@ -230,7 +130,7 @@ class Store:
 
     def oldest_claim(self, filters: Values) -> datetime | None:
         """Return the earliest claim among the executions that a list's filters choose."""
-        where, values = _where(filters)
+        where, values = where_clause(filters)
         found = self._db.execute(f"SELECT min(claimed_at) FROM execution WHERE {where}", values).fetchone()[0]
         return None if found is None else from_micros(found)
 
@@ -296,7 +196,7 @@ class Store:
 
     def put_worker(self, worker: Worker) -> None:
         """Insert a worker, or renew its heartbeat and handlers."""
-        row = _row(worker)
+        row = row_of(worker)
         self._insert("worker", row, conflict="OR IGNORE")
         self._db.execute(
             "UPDATE worker SET heartbeat_at = ?, handlers = ? WHERE account_id = ? AND worker_id = ?",
@@ -322,7 +222,7 @@ class Store:
 
     def insert_alert(self, alert: Alert) -> None:
         """Keep an alert."""
-        self._insert("alert", _row(alert))
+        self._insert("alert", row_of(alert))
 
     def alerts(
         self, account_id: str, alert_type: str | None, since: datetime | None, page: Page
@@ -355,103 +255,10 @@ class Store:
             "pending_outbox": "status = 'pending' AND transport = 'webhook'",
             "stale_executions": "sweep_at IS NOT NULL AND sweep_at < ?",
             "pending_retries": "status = 'retrying' AND due_at IS NOT NULL",
-            "pending_worker_claims": "status IN ('pending', 'retry_ready') AND transport = 'worker'",
+            "pending_worker_claims": "status = 'pending' AND transport = 'worker'",
         }
         found: dict[str, int] = {}
         for name, where in counts.items():
             values = (to_micros(now),) if "?" in where else ()
             found[name] = self._db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()[0]
         return found
-
-    # statements
-
-    def _insert(self, table: str, row: Mapping[str, Any], *, conflict: str = "") -> int:
-        marks = ", ".join("?" * len(row))
-        sql = f"INSERT {conflict} INTO {table} ({', '.join(row)}) VALUES ({marks})"
-        return self._db.execute(sql, tuple(row.values())).rowcount
-
-    def _update(self, table: str, row: Mapping[str, Any]) -> None:
-        sets = ", ".join(f"{column} = ?" for column in row)
-        self._db.execute(f"UPDATE {table} SET {sets} WHERE id = ?", (*row.values(), row["id"]))
-
-    def _page(self, kind: type[Record], table: str, filters: Values, page: Page) -> tuple[Sequence[Record], int]:
-        where, values = _where(filters)
-        total: int = self._db.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()[0]
-        sql = f"SELECT * FROM {table} WHERE {where} ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?"
-        return self._all(kind, sql, (*values, page.limit, page.offset)), total
-
-    def _earliest(self, sql: str) -> datetime | None:
-        with self._lock:
-            found = self._db.execute(sql).fetchone()[0]
-        return None if found is None else from_micros(found)
-
-    def _one(self, kind: type[Record], sql: str, values: Sequence[Any]) -> Record | None:
-        row = self._db.execute(sql, values).fetchone()
-        return None if row is None else _record(kind, row)
-
-    def _all(self, kind: type[Record], sql: str, values: Sequence[Any]) -> list[Record]:
-        return [_record(kind, row) for row in self._db.execute(sql, values).fetchall()]
-
-
-def _where(filters: Values) -> tuple[str, list[str]]:
-    given = {
-        column: [value] if isinstance(value, str) else [*value]
-        for column, value in filters.items()
-        if value is not None
-    }
-    parts = [f"{column} IN ({', '.join('?' * len(values))})" for column, values in given.items()]
-    return " AND ".join(parts), [value for values in given.values() for value in values]
-
-
-def to_micros(moment: datetime) -> int:
-    """Return unix microseconds, exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def from_micros(value: int) -> datetime:
-    """Return the moment of unix microseconds."""
-    return _EPOCH + timedelta(microseconds=value)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # check_same_thread: the store's lock lets one thread at a time in
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
-    db.row_factory = sqlite3.Row
-    try:
-        # exclusive: a second server on the same file must fail, not share it
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            db.execute(f"PRAGMA {pragma}")
-        db.executescript(files("cueapi_tasks.server").joinpath("schema.sql").read_text("utf-8"))
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def _row(record: Cue | Execution | Account | Worker | Alert) -> dict[str, Any]:
-    return {each.name: _to_column(each.name, getattr(record, each.name)) for each in fields(record)}
-
-
-def _to_column(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name in _MOMENTS:
-        return to_micros(value)
-    if name in _JSON:
-        return json.dumps(value)
-    return value.value if isinstance(value, Enum) else value
-
-
-def _record(kind: type[Record], row: sqlite3.Row) -> Record:
-    return kind(**{each.name: _from_column(kind, each.name, row[each.name]) for each in fields(kind)})
-
-
-def _from_column(kind: type[Any], name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name in _MOMENTS:
-        return from_micros(value)
-    if name in _JSON:
-        loaded = json.loads(value)
-        return tuple(loaded) if name == "backoff_minutes" else loaded
-    return _ENUMS[kind, name](value) if (kind, name) in _ENUMS else value

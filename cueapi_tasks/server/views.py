@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from .records import Alert, Cue, Execution, Page, Worker
 from .rules import worker_state
@@ -57,11 +57,16 @@ def _schedule(cue: Cue) -> dict[str, Any]:
 def ordered(value: Any) -> Any:
     """Return JSON with its keys as PostgreSQL's JSONB gives them back: the shorter first, then by their bytes."""
     if isinstance(value, Mapping):
-        keys = sorted(value, key=lambda key: (len(key.encode("utf-8", "replace")), key.encode("utf-8", "replace")))
-        return {key: ordered(value[key]) for key in keys}
+        items = cast("Mapping[str, Any]", value).items()
+        return {key: ordered(each) for key, each in sorted(items, key=lambda item: _jsonb_rank(item[0]))}
     if isinstance(value, list):
-        return [ordered(each) for each in value]
+        return [ordered(each) for each in cast("Sequence[Any]", value)]
     return value
+
+
+def _jsonb_rank(key: str) -> tuple[int, bytes]:
+    raw = key.encode("utf-8", "replace")
+    return len(raw), raw
 
 
 def cue_page(cues: Sequence[Cue], total: int, page: Page) -> dict[str, Any]:
