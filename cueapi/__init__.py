@@ -13,22 +13,30 @@ from .exceptions import (
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
+    ClaimFailedError,
     ConflictError,
     CueAPIError,
     CueAPIServerError,
     CueLimitExceededError,
     CueNotFoundError,
     DuplicateCueNameError,
+    ExecutionNotFoundError,
     InvalidArgumentError,
+    InvalidRequestError,
     InvalidScheduleError,
+    NotExecutionOwnerError,
+    OutcomeAlreadyRecordedError,
     RateLimitError,
     WebhookVerificationError,
+    WorkerNotFoundError,
 )
+from .payload import CuePayload
 from .webhook import WebhookDelivery, verify_webhook
 
 if TYPE_CHECKING:
     from .client import CueAPI
     from .models import Account, Cue, CueList, Execution, ExecutionList, FiredExecution, Outcome
+    from .resources.executions import ExecutionsResource
 
 _ON_FIRST_USE = {
     "CueAPI": ".client",
@@ -39,13 +47,17 @@ _ON_FIRST_USE = {
     "ExecutionList": ".models",
     "FiredExecution": ".models",
     "Outcome": ".models",
+    "ExecutionsResource": ".resources.executions",
 }
+
+__version__ = "0.1.0"
 
 __all__ = [
     "APIConnectionError",
     "APITimeoutError",
     "Account",
     "AuthenticationError",
+    "ClaimFailedError",
     "ConflictError",
     "Cue",
     "CueAPI",
@@ -54,16 +66,23 @@ __all__ = [
     "CueLimitExceededError",
     "CueList",
     "CueNotFoundError",
+    "CuePayload",
     "DuplicateCueNameError",
     "Execution",
     "ExecutionList",
+    "ExecutionNotFoundError",
+    "ExecutionsResource",
     "FiredExecution",
     "InvalidArgumentError",
+    "InvalidRequestError",
     "InvalidScheduleError",
+    "NotExecutionOwnerError",
     "Outcome",
+    "OutcomeAlreadyRecordedError",
     "RateLimitError",
     "WebhookDelivery",
     "WebhookVerificationError",
+    "WorkerNotFoundError",
     "verify_webhook",
 ]
 

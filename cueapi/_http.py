@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,14 +16,26 @@ from ._json import as_object
 from ._retry import RETRIED_STATUSES, Loss, Repeat, RetryPolicy, loss_of_status, parse_retry_after
 
 BY_STATUS: Mapping[int, type[errors.CueAPIError]] = {
-    400: errors.InvalidScheduleError,
+    400: errors.InvalidRequestError,
     401: errors.AuthenticationError,
     403: errors.CueLimitExceededError,
     404: errors.CueNotFoundError,
     409: errors.ConflictError,
-    422: errors.InvalidScheduleError,
+    422: errors.InvalidRequestError,
 }
-BY_CODE: Mapping[str, type[errors.CueAPIError]] = {"duplicate_cue_name": errors.DuplicateCueNameError}
+BY_CODE: Mapping[str, type[errors.CueAPIError]] = {
+    "duplicate_cue_name": errors.DuplicateCueNameError,
+    "claim_failed": errors.ClaimFailedError,
+    "already_claimed": errors.ClaimFailedError,
+    "outcome_already_recorded": errors.OutcomeAlreadyRecordedError,
+    "outcome_already_reported": errors.OutcomeAlreadyRecordedError,
+    "execution_not_found": errors.ExecutionNotFoundError,
+    "worker_not_found": errors.WorkerNotFoundError,
+    "not_execution_owner": errors.NotExecutionOwnerError,
+    "invalid_schedule": errors.InvalidScheduleError,
+    "invalid_timezone": errors.InvalidScheduleError,
+}
+"""What the server says decides before its status does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,7 @@ class Call:
     repeat: Repeat
     json: Mapping[str, Any] | None = None
     params: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] | None = None
 
 
 class Http:
@@ -47,23 +60,36 @@ class Http:
         *,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        timeout: float | None = None,
     ) -> None:
         self._client = client
+        self._timeout = timeout
         self._policy = policy
         self._sleep = sleep
         self._jitter = jitter
 
     def send(self, call: Call) -> Any:
         """Return the answer's JSON (None for 204), or raise a `CueAPIError`."""
-        tries = 1
+        tries, lost = 1, False
         while True:
             try:
                 return self._send_once(call)
             except _Failure as failure:
+                lost |= failure.loss is Loss.UNKNOWN
+                failure.error.repeated = lost
                 if not self._policy.again(tries, call.repeat, failure.loss, failure.retry_after):
                     raise failure.error from failure.__cause__
                 self._sleep(self._policy.delay(tries, failure.retry_after, self._jitter))
                 tries += 1
+            except errors.CueAPIError as error:
+                error.repeated = lost
+                raise
+
+    def with_options(self, *, timeout: float | None = None, max_retries: int | None = None) -> Http:
+        """Return a door over the same connections with another timeout, in seconds, or another number of retries."""
+        policy = self._policy if max_retries is None else replace(self._policy, max_retries=max_retries)
+        timeout = self._timeout if timeout is None else timeout
+        return Http(self._client, policy, sleep=self._sleep, jitter=self._jitter, timeout=timeout)
 
     def close(self) -> None:
         """Close the connections."""
@@ -71,7 +97,14 @@ class Http:
 
     def _send_once(self, call: Call) -> Any:
         try:
-            response = self._client.request(call.method, call.path, json=call.json, params=_present(call.params or {}))
+            response = self._client.request(
+                call.method,
+                call.path,
+                json=call.json,
+                params=_present(call.params or {}),
+                headers=call.headers,
+                timeout=httpx.USE_CLIENT_DEFAULT if self._timeout is None else self._timeout,
+            )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Failure(_no_answer(error, self._client), Loss.NOT_SENT) from error
         except (httpx.TransportError, httpx.DecodingError) as error:

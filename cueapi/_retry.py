@@ -15,6 +15,7 @@ class Repeat(Enum):
     """What may happen when a call is sent again although its first answer is unknown."""
 
     SAFE = "the same state results"
+    CHECKED = "it is sent again, and the refusal that follows if it had been carried out means that it was"
     NEVER = "a second effect would follow"
 
 
@@ -40,7 +41,7 @@ class RetryPolicy:
         """Tell whether a call that failed for the `tries`th time is sent once more."""
         if tries > self.max_retries or (retry_after or 0.0) > self.longest_wait:
             return False
-        return loss is not Loss.UNKNOWN or repeat is Repeat.SAFE
+        return loss is not Loss.UNKNOWN or repeat is not Repeat.NEVER
 
     def delay(self, tries: int, retry_after: float | None, random: Callable[[], float]) -> float:
         """Return the wait in seconds; the server's own wish wins."""

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import httpx
 
 from ._http import Call, Http
 from ._retry import Repeat, RetryPolicy
-from .models import Account
+from .models import Account, Usage
+from .resources.account import AlertsResource, WebhookSecretResource, WorkersResource
 from .resources.cues import CuesResource
 from .resources.executions import ExecutionsResource
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 DEFAULT_BASE_URL = "https://api.cueapi.ai"
 DEFAULT_TIMEOUT = 30.0
+"""Seconds that a request may take."""
+DEFAULT_MAX_RETRIES = 2
 USER_AGENT = "cueapi-tasks"
 
 
 class CueAPI:
-    """A client of CueAPI's HTTP API; use it as a context manager or call `close`.
+    """A client of CueAPI's HTTP API; safe to share between threads; use it as a context manager or call `close`.
 
-    `api_key` and `base_url` fall back on `CUEAPI_API_KEY` and `CUEAPI_BASE_URL`; `timeout` is in seconds. An
-    `http_client` brings its own transport, proxies or certificates.
+    `api_key` and `base_url` (with or without `/v1`) fall back on `CUEAPI_API_KEY` and `CUEAPI_BASE_URL`; `timeout` is
+    in seconds. An `http_client` brings its own transport, proxies or certificates.
     """
 
     def __init__(
@@ -31,7 +39,7 @@ class CueAPI:
         *,
         base_url: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
-        max_retries: int = 2,
+        max_retries: int = DEFAULT_MAX_RETRIES,
         http_client: httpx.Client | None = None,
     ) -> None:
         key = api_key or os.environ.get("CUEAPI_API_KEY")
@@ -41,20 +49,39 @@ class CueAPI:
         client = http_client or httpx.Client(timeout=timeout)
         client.base_url = httpx.URL(url.rstrip("/").removesuffix("/v1"))
         client.headers.update({"Authorization": f"Bearer {key}", "User-Agent": USER_AGENT})
-        self._http = Http(client, RetryPolicy(max_retries=max_retries))
         self.base_url = str(client.base_url).rstrip("/")
-        self.cues = CuesResource(self._http)
-        self.executions = ExecutionsResource(self._http)
+        self._over(Http(client, RetryPolicy(max_retries=max_retries)))
+
+    def _over(self, http: Http) -> None:
+        self.http = http
+        self.cues = CuesResource(self)
+        self.executions = ExecutionsResource(self)
+        self.workers = WorkersResource(self)
+        self.alerts = AlertsResource(self)
+        self.webhook_secret = WebhookSecretResource(self)
+
+    def with_options(self, *, timeout: float | None = None, max_retries: int | None = None) -> Self:
+        """Return a client over the same connections for calls with another timeout or number of retries.
+
+        `client.with_options(timeout=3, max_retries=0).cues.list()`
+        """
+        other = copy.copy(self)
+        other._over(self.http.with_options(timeout=timeout, max_retries=max_retries))
+        return other
 
     def me(self) -> Account:
         """Return the account that the API key belongs to."""
-        return Account.model_validate(self._http.send(Call(method="GET", path="/v1/auth/me", repeat=Repeat.SAFE)))
+        return Account.read(self.http.send(Call(method="GET", path="/v1/auth/me", repeat=Repeat.SAFE)))
+
+    def usage(self) -> Usage:
+        """Return what the account used of its plan this month."""
+        return Usage.read(self.http.send(Call(method="GET", path="/v1/usage", repeat=Repeat.SAFE)))
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self.http.close()
 
-    def __enter__(self) -> CueAPI:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

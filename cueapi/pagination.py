@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from .exceptions import CueAPIError
 
 Item = TypeVar("Item")
-Page = Callable[[int], tuple[list[Item], int]]
+Page = Callable[[int], tuple[Sequence[Item], int]]
 """Returns the items from an offset on, and the total."""
 
 MOST_PASSES = 5

@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, NoReturn
@@ -83,11 +83,11 @@ def authenticate(
     """Return when these bytes were signed, or raise as `verify` does; the body is not parsed."""
     if not signature or not timestamp:
         _refuse("missing_signature", "the request carries no CueAPI signature")
-    if not _SIGNATURE.fullmatch(signature):
+    if not _matches(_SIGNATURE, signature):
         _refuse("bad_signature", "the signature does not match")
-    if not _TIMESTAMP.fullmatch(timestamp):
+    if not _matches(_TIMESTAMP, timestamp):
         _refuse("bad_timestamp", "the timestamp is not in whole unix seconds")
-    keys = [secret for secret in secrets if secret]
+    keys = _texts(secrets)
     if not keys:
         _refuse("no_secret", "no webhook secret is configured")
     matches = [hmac.compare_digest(_digest(body, key, timestamp), signature[3:]) for key in keys]
@@ -101,25 +101,46 @@ def verify_webhook(
     payload: bytes | str | dict[str, Any],
     signature: str,
     secret: str,
-    timestamp: str,
+    timestamp: str | int,
     *,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> bool:
     """Tell whether a webhook is authentic and fresh; pass the raw body, as bytes, wherever you can.
 
-    A dict is serialised as CueAPI does it (sorted keys, `", "` and `": "`), a str is taken as UTF-8.
+    Bytes are authenticated as they are. A text is too, or else as CueAPI would serialise what it says (sorted keys,
+    `", "` and `": "`), and so is a dict. Whatever is passed in, the answer is True or False.
     """
+    return any(_is_authentic(body, signature, secret, str(timestamp), tolerance) for body in _spellings(payload))
+
+
+def _is_authentic(body: bytes, signature: str, secret: str, timestamp: str, tolerance: float) -> bool:
     try:
-        authenticate(
-            _as_bytes(payload),
-            signature=signature,
-            timestamp=timestamp,
-            secrets=[secret],
-            tolerance=tolerance,
-        )
+        authenticate(body, signature=signature, timestamp=timestamp, secrets=[secret], tolerance=tolerance)
     except WebhookVerificationError:
         return False
     return True
+
+
+def _spellings(payload: object) -> Iterator[bytes]:
+    """Yield the bytes that a payload may stand for."""
+    if isinstance(payload, bytes | bytearray):
+        yield bytes(payload)
+        return
+    if isinstance(payload, str):
+        yield payload.encode("utf-8", "surrogatepass")
+    try:
+        value = json.loads(payload) if isinstance(payload, str) else payload
+        yield json.dumps(value, sort_keys=True, default=str).encode("ascii")
+    except (TypeError, ValueError, RecursionError):
+        return  # it stands for no JSON
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _texts(values: Iterable[object]) -> list[str]:
+    return [value for value in values if isinstance(value, str) and value]
 
 
 def _refuse(reason: str, message: str) -> NoReturn:
@@ -136,14 +157,6 @@ def _check_age(timestamp: int, now: float, tolerance: float) -> None:
         _refuse("timestamp_too_old", "the signature is older than the tolerance; check this machine's clock")
     if timestamp - now > tolerance:
         _refuse("timestamp_too_new", "the signature is from the future; check this machine's clock")
-
-
-def _as_bytes(payload: bytes | str | dict[str, Any]) -> bytes:
-    if isinstance(payload, bytes):
-        return payload
-    if isinstance(payload, str):
-        return payload.encode("utf-8", "surrogatepass")
-    return json.dumps(payload, sort_keys=True, default=str).encode("ascii")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -63,9 +63,9 @@ def refusing(status: int, body: Any, **headers: str) -> CueAPI:
             cueapi.DuplicateCueNameError,
             "duplicate_cue_name",
         ),
-        (409, {"error": {"code": "claim_failed", "message": "m"}}, cueapi.ConflictError, "claim_failed"),
+        (409, {"error": {"code": "claim_failed", "message": "m"}}, cueapi.ClaimFailedError, "claim_failed"),
         (400, {"error": {"code": "invalid_schedule", "message": "m"}}, cueapi.InvalidScheduleError, "invalid_schedule"),
-        (422, {"detail": [{"loc": ["body"], "msg": "m"}]}, cueapi.InvalidScheduleError, None),
+        (422, {"detail": [{"loc": ["body"], "msg": "m"}]}, cueapi.InvalidRequestError, None),
         (
             404,
             {"detail": {"error": {"code": "cue_not_found", "message": "m"}}},
