@@ -11,9 +11,8 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ._json import as_object
 from .exceptions import WebhookVerificationError
@@ -28,8 +27,7 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _EXECUTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookDelivery:
+class WebhookDelivery(NamedTuple):
     """One authentic delivery: what CueAPI signed, and when."""
 
     execution_id: str
@@ -46,7 +44,7 @@ class WebhookDelivery:
 
 def sign(body: bytes, *, secret: str, timestamp: int) -> str:
     """Return the signature header's value for these bytes; `timestamp` is in whole unix seconds."""
-    return "v1=" + _digest(body, secret, str(timestamp))
+    return "v1=" + _digest(str(timestamp).encode("ascii") + b"." + body, secret)
 
 
 def verify(
@@ -65,9 +63,7 @@ def verify(
     `timestamp_too_old`, `timestamp_too_new`, `no_secret`, `invalid_json` or `not_a_delivery`; the last two are
     raised for authentic bytes only.
     """
-    signed_at = authenticate(
-        body, signature=signature, timestamp=timestamp, secrets=secrets, now=now, tolerance=tolerance
-    )
+    signed_at = _signed_at(body, signature, timestamp, secrets, time.time() if now is None else now, tolerance)
     return _delivery(_parse(body), signed_at)
 
 
@@ -81,20 +77,7 @@ def authenticate(
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> datetime:
     """Return when these bytes were signed, or raise as `verify` does; the body is not parsed."""
-    if not signature or not timestamp:
-        _refuse("missing_signature", "the request carries no CueAPI signature")
-    if not _matches(_SIGNATURE, signature):
-        _refuse("bad_signature", "the signature does not match")
-    if not _matches(_TIMESTAMP, timestamp):
-        _refuse("bad_timestamp", "the timestamp is not in whole unix seconds")
-    keys = _texts(secrets)
-    if not keys:
-        _refuse("no_secret", "no webhook secret is configured")
-    matches = [hmac.compare_digest(_digest(body, key, timestamp), signature[3:]) for key in keys]
-    if not any(matches):
-        _refuse("bad_signature", "the signature does not match")
-    _check_age(int(timestamp), time.time() if now is None else now, tolerance)
-    return datetime.fromtimestamp(int(timestamp), timezone.utc)
+    return _signed_at(body, signature, timestamp, secrets, time.time() if now is None else now, tolerance)
 
 
 def verify_webhook(
@@ -135,27 +118,47 @@ def _spellings(payload: object) -> Iterator[bytes]:
         return  # it stands for no JSON
 
 
-def _matches(pattern: re.Pattern[str], value: object) -> bool:
-    return isinstance(value, str) and pattern.fullmatch(value) is not None
+def _signed_at(
+    body: bytes, signature: object, timestamp: object, secrets: Iterable[object], now: float, tolerance: float
+) -> datetime:
+    if not signature or not timestamp:
+        _refuse("missing_signature", "the request carries no CueAPI signature")
+    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
+        _refuse("bad_signature", "the signature does not match")
+    if not isinstance(timestamp, str) or not _TIMESTAMP.fullmatch(timestamp):
+        _refuse("bad_timestamp", "the timestamp is not in whole unix seconds")
+    signed = timestamp.encode("ascii") + b"." + body
+    _check_signature(signed, signature[3:], secrets)
+    seconds = int(timestamp)
+    _check_age(now - seconds, tolerance)
+    return datetime.fromtimestamp(seconds, timezone.utc)
 
 
-def _texts(values: Iterable[object]) -> list[str]:
-    return [value for value in values if isinstance(value, str) and value]
+def _check_signature(signed: bytes, digest: str, secrets: Iterable[object]) -> None:
+    """Raise unless one of the secrets made the digest; each is tried, so that the time tells nothing of which."""
+    known = matched = False
+    for secret in secrets:
+        if secret and isinstance(secret, str):
+            known = True
+            matched |= hmac.compare_digest(_digest(signed, secret), digest)
+    if not known:
+        _refuse("no_secret", "no webhook secret is configured")
+    if not matched:
+        _refuse("bad_signature", "the signature does not match")
 
 
 def _refuse(reason: str, message: str) -> NoReturn:
     raise WebhookVerificationError(reason, message)
 
 
-def _digest(body: bytes, secret: str, timestamp: str) -> str:
-    signed = timestamp.encode("ascii") + b"." + body
+def _digest(signed: bytes, secret: str) -> str:
     return hmac.digest(secret.encode("utf-8", "surrogatepass"), signed, "sha256").hex()
 
 
-def _check_age(timestamp: int, now: float, tolerance: float) -> None:
-    if now - timestamp > tolerance:
+def _check_age(age: float, tolerance: float) -> None:
+    if age > tolerance:
         _refuse("timestamp_too_old", "the signature is older than the tolerance; check this machine's clock")
-    if timestamp - now > tolerance:
+    if -age > tolerance:
         _refuse("timestamp_too_new", "the signature is from the future; check this machine's clock")
 
 
@@ -204,7 +207,8 @@ def _matching(value: object, pattern: re.Pattern[str]) -> str:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("name is not text")
-    value.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
+    if not value.isascii():
+        value.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
     return value
 
 
@@ -218,7 +222,9 @@ def _object(value: object) -> dict[str, Any]:
 def _moment(value: object) -> datetime:
     if not isinstance(value, str):
         raise ValueError("scheduled_for is not text")
-    moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(value if value[-1:] != "Z" else f"{value[:-1]}+00:00")
+    if moment.tzinfo is timezone.utc:
+        return moment
     if moment.tzinfo is None:
         raise ValueError("scheduled_for has no UTC offset")
     try:

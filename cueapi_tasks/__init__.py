@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import _sdk as _sdk  # first: what follows needs the SDK to be ours
 from .app import CueTasks
 from .declare.context import Context, Done
 from .declare.task import Task

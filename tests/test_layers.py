@@ -17,7 +17,7 @@ PURE = ("declare.", "deploy.plan", "deploy.forecast", "deploy.render", "deploy.n
 PURE_SERVER = ("server.rules", "server.records", "server.views", "server.schemas")
 IMPURE = {"httpx", "sqlite3", "socket", "threading", "os", "time", "subprocess", "asyncio", "random"}
 FLOORS = [
-    {"errors", "config", "web", "log"},
+    {"_sdk", "errors", "config", "web", "log"},
     {"declare"},
     {"run", "server", "deploy"},
     {"app"},

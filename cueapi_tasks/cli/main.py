@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,7 @@ import click
 from cueapi import APIConnectionError, AuthenticationError, CueAPIError
 
 from .. import __version__
+from .._sdk import REMEDY, RIVALS
 from ..errors import AppLoadError, CueTasksError
 from . import deploy as deploying
 from . import serve as serving
@@ -79,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a usage error is 1, since 2 says that a plan holds changes."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _stop_on_sigterm()
+    _warn_of_rivals()
     try:
         code = cli.main(given, prog_name="cueapi-tasks", standalone_mode=False)
     except click.ClickException as error:
@@ -112,6 +115,13 @@ def _remedy(error: CueTasksError | CueAPIError) -> str:
     if isinstance(error, APIConnectionError):
         return "; check CUEAPI_BASE_URL and the network, or try the app without an account: cueapi-tasks dev"
     return ""
+
+
+def _warn_of_rivals() -> None:
+    """Say that another distribution claims the package `cueapi`: uninstalling that one would delete our files."""
+    installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
+    for name in (rival for rival in RIVALS if rival in installed):
+        click.echo(f"warning: {name} is installed too and claims the package cueapi; mend it with: {REMEDY}", err=True)
 
 
 def _stop_on_sigterm() -> None:

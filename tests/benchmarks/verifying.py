@@ -15,10 +15,10 @@ TIMESTAMP = int(NOON.timestamp())
 
 
 def run(size: int) -> list[Ratio]:
-    return [_ratio(kilobytes, max(10, size // kilobytes)) for kilobytes in (1, 100)]
+    return [ratio for kilobytes in (1, 100) for ratio in _ratios(kilobytes, max(10, size // kilobytes))]
 
 
-def _ratio(kilobytes: int, times: int) -> Ratio:
+def _ratios(kilobytes: int, times: int) -> list[Ratio]:
     body = json.dumps(envelope(payload={"text": "x" * (kilobytes * 1024 - 200)})).encode()
     signature = webhook.sign(body, secret=SECRET, timestamp=TIMESTAMP)
     key, prefix = SECRET.encode(), f"{TIMESTAMP}.".encode()
@@ -32,4 +32,13 @@ def _ratio(kilobytes: int, times: int) -> Ratio:
         digest = hmac.new(key, prefix + body, hashlib.sha256).hexdigest()
         return hmac.compare_digest(digest, signature[3:]) and json.loads(body)
 
-    return compare(f"verify {kilobytes} KB / hmac + json.loads", ours, floor, target=1.5, times=times)
+    def as_in_0_1_3() -> object:
+        canonical = json.dumps(json.loads(body), sort_keys=True, default=str).encode()
+        digest = hmac.new(key, prefix + canonical, hashlib.sha256).hexdigest()
+        return hmac.compare_digest(f"v1={digest}", signature)
+
+    name = f"verify {kilobytes} KB"
+    return [
+        compare(f"{name} / hmac + json.loads", ours, floor, target=1.5, times=times),
+        compare(f"{name} / parse, serialise, hmac, as 0.1.3 does", ours, as_in_0_1_3, target=1, times=times),
+    ]
