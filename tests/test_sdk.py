@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
@@ -387,3 +390,41 @@ def test_a_client_of_other_options_shares_the_connections() -> None:
         other = client.with_options(timeout=1.5, max_retries=0)
         assert other.http is not client.http
         assert other.http._client is client.http._client
+
+
+SDK_README = (Path(__file__).parent / "data" / "sdk_readme.md").read_text("utf-8")
+README_KEY, README_SECRET = "cue_sk_your_key", "whsec_your_secret"
+
+
+def test_every_example_that_users_of_the_sdk_know_works_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(data=tmp_path, credentials=Credentials(api_key=README_KEY, webhook_secret=README_SECRET))
+    server.start()
+    monkeypatch.setenv("CUEAPI_BASE_URL", server.url)
+    body, now = b'{"a": 1}', int(time.time())
+    headers = {
+        "X-CueAPI-Signature": webhook.sign(body, secret=README_SECRET, timestamp=now),
+        "X-CueAPI-Timestamp": str(now),
+    }
+    names: dict[str, Any] = {"request": types.SimpleNamespace(body=body, headers=headers)}
+    blocks = re.findall(r"^```python\n(.*?)^```$", SDK_README, re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "sdk_readme.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert len(blocks) == 5
+    assert names["is_valid"] is True
+    assert "Next run: 20" in printed
+    assert "Cue not found" in printed
+    assert [cue.name for cue in names["client"].cues.iter()] == ["worker-task", "webhook-task", "daily-report"]
+    names["client"].close()
+    server.stop()
+
+
+def test_one_client_is_shared_by_many_threads(tmp_path: Path) -> None:
+    server = Server(data=tmp_path, credentials=Credentials(api_key=API_KEY, webhook_secret=SECRET))
+    server.start()
+    with CueAPI(API_KEY, base_url=server.url) as client, ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: worker_cue(client, f"c{number}"), range(40)))
+        assert {cue.id for cue in client.cues.iter()} == {*made}
+    server.stop()
