@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -97,19 +97,39 @@ class Http:
 
     def _send_once(self, call: Call) -> Any:
         try:
-            response = self._client.request(
-                call.method,
-                call.path,
-                json=call.json,
-                params=_present(call.params or {}),
-                headers=call.headers,
-                timeout=httpx.USE_CLIENT_DEFAULT if self._timeout is None else self._timeout,
-            )
+            response = self._ask(call)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Failure(_no_answer(error, self._client), Loss.NOT_SENT) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise _Failure(_no_answer(error, self._client), Loss.UNKNOWN) from error
         return _read(response)
+
+    def _ask(self, call: Call) -> httpx.Response:
+        with self._client.stream(
+            call.method,
+            call.path,
+            json=call.json,
+            params=_present(call.params or {}),
+            headers=call.headers,
+            timeout=httpx.USE_CLIENT_DEFAULT if self._timeout is None else self._timeout,
+        ) as response:
+            if response.status_code >= 500:
+                return _last_on_its_connection(response)
+            response.read()
+            return response
+
+
+def _last_on_its_connection(response: httpx.Response) -> httpx.Response:
+    """Read an answer and close its connection before another call can take it from the pool.
+
+    The server closes it too, after a 500, but without notice (contract, E5 and Q11): a call that cannot be sent again
+    would fail on it.
+    """
+    content = b"".join(cast("httpx.SyncByteStream", response.stream))
+    connection = response.extensions.get("network_stream")
+    if connection is not None:
+        connection.close()
+    return httpx.Response(response.status_code, headers=response.headers, content=content, request=response.request)
 
 
 class _Failure(Exception):
