@@ -110,8 +110,10 @@ class SqliteLedger:
 
     def _write(self, sql: str, values: Sequence[Any]) -> bool:
         """Run one statement, a transaction of its own; tell whether it changed a row."""
-        with self._usable() as db:
-            return db.execute(sql, values).rowcount == 1
+        try:
+            return self._connection().execute(sql, values).rowcount == 1
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(error) from error
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
@@ -130,7 +132,10 @@ class SqliteLedger:
         try:
             yield self._connection()
         except (sqlite3.Error, OSError) as error:
-            raise LedgerError("ledger_unavailable", f"the ledger {self._path} cannot be used: {error}") from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> LedgerError:
+        return LedgerError("ledger_unavailable", f"the ledger {self._path} cannot be used: {error}")
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
