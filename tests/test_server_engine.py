@@ -163,6 +163,13 @@ def test_an_attempt_that_a_crash_interrupted_is_made_again_with_its_number(path:
     assert after.number == before.number == 1
 
 
+def test_the_file_and_its_side_files_are_their_owners_alone(engine: Engine, path: Path) -> None:
+    create(engine)
+    kept = [*path.parent.glob("server.db*")]
+    assert len(kept) > 1
+    assert [file.name for file in kept if file.stat().st_mode & 0o077] == []
+
+
 def test_a_second_server_on_the_same_data_is_refused(engine: Engine, path: Path) -> None:
     with pytest.raises(ServerStartError, match="another server may be running"):
         Store(path)

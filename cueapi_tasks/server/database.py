@@ -84,7 +84,7 @@ class Database:
         self._lock = threading.RLock()
         try:
             self._db = _connect(path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ServerStartError(
                 "data_unusable",
                 f"the data in {path.parent} cannot be opened: {error}; "
@@ -158,6 +158,8 @@ def from_micros(value: int) -> datetime:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    if path != MEMORY:
+        path.touch(mode=0o600)  # it holds secrets; SQLite gives its side files the same mode
     # check_same_thread: the store's lock lets one thread at a time in
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
     db.row_factory = sqlite3.Row
