@@ -55,11 +55,11 @@ class Executions:
     def claimable(self, account: Account, task: str | None, now: datetime) -> Sequence[Found]:
         """Return what workers may claim, the oldest first; `task` is matched against the payload's `task`."""
         until = None if self._core.has(Quirk.FUTURE_FIRES_CLAIMABLE) else now
+        filtered_first = task and not self._core.has(Quirk.LIMIT_BEFORE_TASK_FILTER)
         with self._store.atomic():
-            found = self._with_cues(self._store.claimable(account.id, until))
-        early = self._core.has(Quirk.LIMIT_BEFORE_TASK_FILTER)
-        offered = found[:CLAIMABLE_PAGE] if early else found
-        matching = [each for each in offered if not task or payload_of(*each).get("task") == task]
+            limit = None if filtered_first else CLAIMABLE_PAGE
+            found = self._with_cues(self._store.claimable(account.id, until, limit))
+        matching = [each for each in found if not task or payload_of(*each).get("task") == task]
         return matching[:CLAIMABLE_PAGE]
 
     def claim(self, account: Account, execution_id: str, worker_id: str, now: datetime) -> Execution:
@@ -75,7 +75,7 @@ class Executions:
         """Give a worker the oldest execution that waits."""
         until = None if self._core.has(Quirk.FUTURE_FIRES_CLAIMABLE) else now
         with self._store.atomic():
-            found = [*self._store.claimable(account.id, until)][:1]
+            found = self._store.claimable(account.id, until, 1)
             if found and not self._core.has(Quirk.RACY_CLAIM_NEXT):
                 return self._claimed(found[0], worker_id, now)
         if not found:

@@ -115,13 +115,15 @@ class Store(Database):
         """Return a page of executions, newest first, and their number in all."""
         return self._page(Execution, "execution", filters, page)
 
-    def claimable(self, account_id: str, until: datetime | None) -> Sequence[Execution]:
+    def claimable(self, account_id: str, until: datetime | None, limit: int | None) -> Sequence[Execution]:
         """Return worker executions that wait to be claimed, the oldest first, those for later only without `until`."""
         sql = (
             "SELECT * FROM execution WHERE account_id = ? AND transport = 'worker' AND status = 'pending' "
-            "AND scheduled_for <= coalesce(?, scheduled_for) ORDER BY scheduled_for"
+            "AND scheduled_for <= coalesce(?, scheduled_for) ORDER BY scheduled_for LIMIT ?"
         )
-        return self._all(Execution, sql, (account_id, None if until is None else to_micros(until)))
+        every = -1  # SQLite's word for no limit
+        moment = None if until is None else to_micros(until)
+        return self._all(Execution, sql, (account_id, moment, every if limit is None else limit))
 
     def transport_of(self, execution_id: str) -> str | None:
         """Return how an execution reaches the code."""
