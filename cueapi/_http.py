@@ -13,7 +13,7 @@ import httpx
 
 from . import exceptions as errors
 from ._json import as_object
-from ._retry import RETRIED_STATUSES, Loss, Repeat, RetryPolicy, loss_of_status, parse_retry_after
+from ._retry import RETRIED_STATUSES, Loss, Repeat, RetryPolicy, loss_of_status, parse_date, parse_retry_after
 
 BY_STATUS: Mapping[int, type[errors.CueAPIError]] = {
     400: errors.InvalidRequestError,
@@ -50,6 +50,24 @@ class Call:
     headers: Mapping[str, str] | None = None
 
 
+@dataclass(slots=True)
+class LastAnswer:
+    """What the newest answer's headers said; None until one did."""
+
+    date: datetime | None = None
+    """The server's clock, in whole seconds."""
+    rate_limit: int | None = None
+    """Requests a minute."""
+    rate_remaining: int | None = None
+
+    def read(self, headers: httpx.Headers) -> None:
+        """Take an answer's headers."""
+        self.date = parse_date(headers.get("Date")) or self.date
+        limit, remaining = headers.get("X-RateLimit-Limit", ""), headers.get("X-RateLimit-Remaining", "")
+        if limit.isdecimal() and remaining.isdecimal():
+            self.rate_limit, self.rate_remaining = int(limit[:9]), int(remaining[:9])
+
+
 class Http:
     """Sends calls over one httpx client; safe to share between threads, as that client is."""
 
@@ -61,7 +79,9 @@ class Http:
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
         timeout: float | None = None,
+        last: LastAnswer | None = None,
     ) -> None:
+        self.last = last or LastAnswer()
         self._client = client
         self._timeout = timeout
         self._policy = policy
@@ -85,11 +105,18 @@ class Http:
                 error.repeated = lost
                 raise
 
-    def with_options(self, *, timeout: float | None = None, max_retries: int | None = None) -> Http:
-        """Return a door over the same connections with another timeout, in seconds, or another number of retries."""
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        wait: Callable[[float], None] | None = None,
+    ) -> Http:
+        """Return a door over the same connections with another timeout, number of retries, or way to wait."""
         policy = self._policy if max_retries is None else replace(self._policy, max_retries=max_retries)
         timeout = self._timeout if timeout is None else timeout
-        return Http(self._client, policy, sleep=self._sleep, jitter=self._jitter, timeout=timeout)
+        sleep = wait or self._sleep
+        return Http(self._client, policy, sleep=sleep, jitter=self._jitter, timeout=timeout, last=self.last)
 
     def close(self) -> None:
         """Close the connections."""
@@ -113,6 +140,7 @@ class Http:
             headers=call.headers,
             timeout=httpx.USE_CLIENT_DEFAULT if self._timeout is None else self._timeout,
         ) as response:
+            self.last.read(response.headers)
             if response.status_code >= 500:
                 return _last_on_its_connection(response)
             response.read()

@@ -61,10 +61,14 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         return None
     if value.isascii() and value.isdigit():
         return float(value[:9])
+    moment = parse_date(value)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def parse_date(value: str | None) -> datetime | None:
+    """Return the moment of a header in the form of RFC 9110, section 5.6.7, or None if it is none."""
     try:
-        moment = email.utils.parsedate_to_datetime(value)
+        moment = email.utils.parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        return None
-    return max(0.0, (moment - now).total_seconds())
+    return None if moment.tzinfo is None else moment

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import httpx
 
-from ._http import Call, Http
+from ._http import Call, Http, LastAnswer
 from ._retry import Repeat, RetryPolicy
 from .models import Account, Usage
 from .resources.account import AlertsResource, WebhookSecretResource, WorkersResource
@@ -60,14 +61,26 @@ class CueAPI:
         self.alerts = AlertsResource(self)
         self.webhook_secret = WebhookSecretResource(self)
 
-    def with_options(self, *, timeout: float | None = None, max_retries: int | None = None) -> Self:
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        wait: Callable[[float], None] | None = None,
+    ) -> Self:
         """Return a client over the same connections for calls with another timeout or number of retries.
 
-        `client.with_options(timeout=3, max_retries=0).cues.list()`
+        `client.with_options(timeout=3, max_retries=0).cues.list()`; `wait` is called in place of `time.sleep` with the
+        seconds until the next try.
         """
         other = copy.copy(self)
-        other._over(self.http.with_options(timeout=timeout, max_retries=max_retries))
+        other._over(self.http.with_options(timeout=timeout, max_retries=max_retries, wait=wait))
         return other
+
+    @property
+    def last_answer(self) -> LastAnswer:
+        """The server's clock and the rate limit, as the newest answer gave them."""
+        return self.http.last
 
     def me(self) -> Account:
         """Return the account that the API key belongs to."""

@@ -13,8 +13,18 @@ from . import config, web
 from .config import Settings, Value
 from .declare import schedules
 from .declare.binding import Binder
+from .declare.options import (
+    TRANSPORTS,
+    check_choice,
+    check_timeout,
+    make_headers,
+    make_on_failure,
+    make_policy,
+    make_retry,
+    make_verification,
+)
 from .declare.registry import Registry
-from .declare.spec import CueSpec, Owner, check_part
+from .declare.spec import CueSpec, Owner, check_former, check_part
 from .declare.task import (
     AnyTask,
     Declared,
@@ -22,8 +32,6 @@ from .declare.task import (
     Task,
     check_payload,
     first_line,
-    make_on_failure,
-    make_retry,
 )
 from .errors import DeclarationError
 from .run.ledger import open_ledger
@@ -55,7 +63,9 @@ class CueTasks:
     `app` owns the cues named `app/...`, or `app@environment/...`. What is not given here comes from the environment:
     `CUEAPI_ENVIRONMENT`, `CUEAPI_CALLBACK_URL` (the receiver's URL, its path included), `CUEAPI_API_KEY`,
     `CUEAPI_BASE_URL`, `CUEAPI_WEBHOOK_SECRET` (one, or several separated by commas while a secret is rotated) and
-    `CUEAPI_LEDGER`. Making an app touches no network, disk or clock, and no missing setting makes it fail.
+    `CUEAPI_LEDGER`. `timezone`, `transport` and `callback_headers` are what its schedules have unless they say
+    otherwise; `was` is the app's former name, whose cues are taken along. Making an app touches no network, disk or
+    clock, and no missing setting makes it fail.
     """
 
     def __init__(
@@ -64,14 +74,20 @@ class CueTasks:
         *,
         environment: str | None = None,
         callback: str | None = None,
+        callback_headers: Mapping[str, str] | None = None,
         timezone: str = "UTC",
+        transport: str = "webhook",
         api_key: str | None = None,
         base_url: str | None = None,
         webhook_secret: str | Iterable[str] | None = None,
         ledger: str | None = None,
+        was: str | None = None,
     ) -> None:
         self.name = check_part(app, "the app's name")
         self.timezone = schedules.check_zone(timezone)
+        self.transport = check_choice("transport", transport, TRANSPORTS, app)
+        self.callback_headers = make_headers(callback_headers, f"app {app!r}")
+        self.was = was if was is None else check_part(was, "the app's former name")
         self.registry = Registry()
         self._given: Mapping[str, Value] = {
             "environment": environment,
@@ -99,8 +115,20 @@ class CueTasks:
         task: str | None = None,
         payload: Mapping[str, Any] | None = None,
         description: str | None = None,
+        transport: str | None = None,
+        callback_headers: Mapping[str, str] | None = None,
         retry: Mapping[str, Any] | None = None,
         on_failure: Mapping[str, Any] | None = None,
+        verification: str = "none",
+        paused: bool | None = None,
+        was: str | None = None,
+        dst: str = "once",
+        late: str = "run",
+        max_late: str | float | timedelta | None = None,
+        overlap: str = "allow",
+        timeout: float | None = None,
+        after_crash: str = "rerun",
+        adopts: str | None = None,
     ) -> Decorator:
         """Declare when the decorated function runs; exactly one of `cron`, `every` and `at`.
 
@@ -108,16 +136,24 @@ class CueTasks:
         an interval that divides an hour or a day (`"15m"`, `"2h"`, a timedelta), `at` one moment. `payload` holds the
         function's arguments by name. Stack the decorator for several schedules, each then with its own `name`.
         `retry` is `{"max_attempts": 3, "backoff_minutes": [1, 5, 15]}`, `on_failure` is
-        `{"email": True, "webhook": None, "pause": False}`.
+        `{"email": True, "webhook": None, "pause": False}`. `verification` names the evidence that CueAPI asks of a
+        success. `paused` says whether the cue is; without it that is left to people. `was` is the schedule's former
+        name (the part after the slash), `adopts` the name of a cue that somebody else made and that should become
+        this one. `dst`, `late` with `max_late`, `overlap` and `after_crash` are policies for runs at the clock changes,
+        too late, beside another run, and after a crash; `timeout` is in seconds, for async functions.
 
         Raises `DeclarationError`, which says how to mend it, for anything that could never run.
         """
         zone = timezone or self.timezone
         when = _schedule(cron=cron, every=every, at=at, zone=zone)
+        policies = {"dst": dst, "late": late, "overlap": overlap, "after_crash": after_crash}
 
         def declare(function: Callable[P, R], /) -> Task[P, R]:
             base = _task_of(function, task)
             check_payload(base.binder, payload or {}, base.name)
+            policy = make_policy(base.name, max_late=max_late, timeout=timeout, **policies)
+            check_timeout(policy, base.function, base.name)
+            headers = make_headers(callback_headers, f"task {base.name!r}")
             declared = Declared(
                 name=name if name is None else check_part(name, "the schedule's name"),
                 schedule=when,
@@ -125,6 +161,13 @@ class CueTasks:
                 description=first_line(base.function) if description is None else description,
                 retry=make_retry(retry, base.name),
                 on_failure=make_on_failure(on_failure, base.name),
+                policy=policy,
+                transport=check_choice("transport", transport or self.transport, TRANSPORTS, base.name),
+                callback_headers=self.callback_headers if headers is None else headers,
+                verification=make_verification(verification, base.function, policy, base.name),
+                paused=paused,
+                was=was if was is None else check_former(was),
+                adopts=adopts,
             )
             whole = base.with_schedule(declared)
             self.registry.add(whole, self.owner)
@@ -147,13 +190,18 @@ class CueTasks:
         )
 
     @property
+    def former_owner(self) -> Owner | None:
+        """Whose cues they were before the app was renamed."""
+        return None if self.was is None else Owner(app=self.was, environment=self.owner.environment)
+
+    @property
     def tasks(self) -> tuple[AnyTask, ...]:
         """The declared tasks, in the order of declaration."""
         return tuple(self.registry)
 
     def specs(self) -> tuple[CueSpec, ...]:
         """The wanted state of every cue."""
-        return self.registry.specs(self.owner, self.settings.callback)
+        return self.registry.specs(self.owner, self.settings.callback, self.former_owner)
 
     def override(self, **settings: Value) -> None:
         """Put settings above what the app and the environment say, before the first request; `dev` does."""

@@ -15,8 +15,10 @@ import httpx
 
 from cueapi import CueAPI, webhook
 from cueapi_tasks import CueTasks
-from cueapi_tasks.deploy.apply import apply
-from cueapi_tasks.deploy.plan import Plan, plan
+from cueapi_tasks.deploy.apply import Report, apply
+from cueapi_tasks.deploy.change import Plan
+from cueapi_tasks.deploy.pace import Pace
+from cueapi_tasks.deploy.plan import Intent, plan
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.receiver import Clocks, Receiver
 from cueapi_tasks.run.report import Reporter
@@ -161,13 +163,23 @@ class World:
         self._deliveries = make_client(httpx.WSGITransport(wsgi(self.receiver.handle)))
         self.server = VirtualServer(self.engine, self.clock, lambda each, now: deliver(self._deliveries, each, now))
 
-    def plan(self) -> Plan:
-        return plan(self.app.specs(), self.client.cues.iter(), owner=self.app.owner, now=self.clock.now)
+    def plan(self, **wishes: Any) -> Plan:
+        intent = Intent(now=self.clock.now, former=self.app.former_owner, **wishes)
+        return plan(self.app.specs(), self.client.cues.iter(), owner=self.app.owner, intent=intent)
 
-    def deploy(self) -> Plan:
-        made = self.plan()
-        assert apply(made, self.client, lambda change: None).failures == ()
+    def deploy(self, **wishes: Any) -> Plan:
+        made = self.plan(**wishes)
+        assert self.apply(made).failures == ()
         return made
+
+    def apply(self, made: Plan) -> Report:
+        pace = Pace(self.client, workers=1, sleep=self.sleep, clock=self.clock)
+        return apply(made, pace, lambda change: None)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, and what is due happen."""
+        self.clock.sleep(seconds)
+        self.run_due()
 
     def run_due(self) -> int:
         """Fire and deliver what is due now; return how many attempts were made."""

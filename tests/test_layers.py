@@ -13,7 +13,9 @@ import pytest
 import cueapi
 
 ROOT = Path(__file__).parent.parent
-PURE = ("declare.", "deploy.plan", "deploy.forecast", "deploy.render", "deploy.normal", "run.delivery", "run.outcome")
+PURE: tuple[str, ...] = ("declare.", "deploy.plan", "deploy.forecast", "deploy.render", "run.delivery", "run.outcome")
+PURE += ("deploy.normal", "deploy.ownership", "deploy.change", "deploy.cautions", "deploy.clock", "deploy.usage")
+PURE += ("deploy.guards", "deploy.markdown")
 PURE_SERVER = ("server.rules", "server.records", "server.views", "server.schemas")
 IMPURE = {"httpx", "sqlite3", "socket", "threading", "os", "time", "subprocess", "asyncio", "random"}
 FLOORS = [

@@ -12,7 +12,7 @@ import pytest
 from cueapi import Cue
 from cueapi_tasks import CueTasks, DeployError
 from cueapi_tasks.deploy import normal, render
-from cueapi_tasks.deploy.plan import Action, Plan
+from cueapi_tasks.deploy.change import Action, Plan
 
 from .support import NOON, World
 
@@ -187,13 +187,18 @@ def test_the_json_has_the_documented_shape(worlds: Worlds) -> None:
         "version": 1,
         "app": "billing",
         "environment": None,
+        "revision": None,
         "foreign": 0,
+        "warnings": [],
+        "guards": [],
+        "usage": None,
     }
     assert view["summary"] == {action.value: int(action is Action.UPDATE) for action in Action}
     assert change["fields"] == {"schedule.cron": {"from": "0 9 * * *", "to": "0 8 * * *"}}
     assert change["next_runs"]["before"][0] == "2026-11-25T09:00:00Z"
     assert change["next_runs"]["after"][0] == "2026-11-25T08:00:00Z"
-    assert (change["action"], change["name"], change["warnings"]) == ("update", "billing/report", [])
+    assert (change["action"], change["name"]) == ("update", "billing/report")
+    assert [each["code"] for each in change["warnings"]] == ["run_brought_forward"]
 
 
 def test_a_worker_cue_has_no_callback_to_compare(worlds: Worlds) -> None:
@@ -215,14 +220,16 @@ def test_the_text_of_a_plan_with_everything_in_it(worlds: Worlds) -> None:
     world.app.schedule(at="2027-01-01T09:00", timezone="Europe/Berlin", task="new_year")(refresh)
     assert render.to_text(world.plan()) == (
         "! conflict billing/taken\n"
-        "    a cue of this name exists that this app did not make; rename the task, or that cue\n"
+        "    the cue billing/taken was not made by this app; rename one of the two, or take it over: --adopt\n"
         "+ create billing/new_year\n"
         "    once at Fri 2027-01-01 09:00:00 CET\n"
-        "    next run: none -> Fri 2027-01-01 09:00:00 CET\n"
+        "    next runs: Fri 2027-01-01 09:00:00 CET\n"
+        "    a run that keeps failing gives up after at most 7 min 30 s (3 attempts)\n"
         "- pause billing/report\n"
+        "    it left the code\n"
         '    status: "active" -> "paused"\n'
-        "    next run: Wed 2026-11-25 09:00:00 UTC -> none\n"
-        "1 to create, 1 to pause, 1 in conflict"
+        "    next runs: Wed 2026-11-25 09:00:00 UTC -> none\n"
+        "1 to create, 1 to pause, 1 in conflict; 1 cues of others are left alone"
     )
     assert render.summary(Plan(owner=world.app.owner, changes=(), foreign=0)) == "nothing declared, nothing there"
 
@@ -235,7 +242,12 @@ def test_the_text_says_what_changes_and_when_it_runs_next(worlds: Worlds) -> Non
     assert render.to_text(redeclared(world, cron="0 8 * * *").plan()) == (
         "~ update billing/report\n"
         '    schedule.cron: "0 9 * * *" -> "0 8 * * *"\n'
-        "    0 8 * * *  UTC\n"
-        "    next run: Wed 2026-11-25 09:00:00 UTC -> Wed 2026-11-25 08:00:00 UTC\n"
+        "    next runs: Wed 2026-11-25 09:00:00 UTC -> Wed 2026-11-25 08:00:00 UTC\n"
+        "               Thu 2026-11-26 09:00:00 UTC -> Thu 2026-11-26 08:00:00 UTC\n"
+        "               Fri 2026-11-27 09:00:00 UTC -> Fri 2026-11-27 08:00:00 UTC\n"
+        "               Sat 2026-11-28 09:00:00 UTC -> Sat 2026-11-28 08:00:00 UTC\n"
+        "               Sun 2026-11-29 09:00:00 UTC -> Sun 2026-11-29 08:00:00 UTC\n"
+        "    warning [run_brought_forward]: the next run comes earlier: "
+        "Wed 2026-11-25 08:00:00 UTC, not Wed 2026-11-25 09:00:00 UTC\n"
         "1 to update"
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 from cueapi import CueAPI
 from cueapi_tasks import Context, CueTasks, Done
 from cueapi_tasks.deploy.apply import apply
-from cueapi_tasks.deploy.plan import plan
+from cueapi_tasks.deploy.pace import Pace
+from cueapi_tasks.deploy.plan import Intent, plan
 from cueapi_tasks.server.http import HttpServer
 from cueapi_tasks.server.main import Clock, Server, make_credentials
 
@@ -63,7 +64,8 @@ def test_the_same_over_sockets(tmp_path: Path) -> None:
     server.start()
     receiver.start()
     with CueAPI(credentials.api_key, base_url=server.url) as client:
-        apply(plan(app.specs(), client.cues.iter(), owner=app.owner, now=Clock()()), client, lambda change: None)
+        made = plan(app.specs(), client.cues.iter(), owner=app.owner, intent=Intent(now=Clock()()))
+        apply(made, Pace(client), lambda change: None)
         (cue,) = client.cues.iter()
         fired = client.cues.fire(cue.id)
         deadline = time.monotonic() + 20

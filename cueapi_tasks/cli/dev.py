@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from cueapi import Cue, CueAPI, Execution
 
@@ -22,10 +20,12 @@ from ..app import CueTasks
 from ..declare.schedules import Once
 from ..declare.task import AnyTask
 from ..deploy import render
+from ..deploy.clock import local
 from ..errors import DeployError, ServerStartError
 from ..server.http import HttpServer
 from ..server.main import Credentials, Server, make_credentials
-from .deploy import finish, make_plan
+from .deploy import Wishes, finish, look
+from .listing import print_table
 from .narrate import Narrator
 from .state import State, read_state, write_state
 
@@ -33,9 +33,6 @@ Made = TypeVar("Made")
 
 PATH = "/cueapi"
 POLL_SECONDS = 0.1
-WIDE = 160
-"""Columns of a table that is not shown on a terminal."""
-
 IN_FLIGHT = ("pending", "delivering")
 
 
@@ -108,22 +105,21 @@ def _on_port(port: int, make: Callable[[int], Made]) -> Made:
 def _deploy(app: CueTasks, client: CueAPI) -> None:
     if not app.tasks:
         raise DeployError("nothing_declared", "the app declares no task; decorate one with @cue.schedule(...)")
-    finish(app, client, make_plan(app, client))
+    seen = look(app, client, Wishes())
+    if seen.plan.conflicts:
+        raise DeployError("conflict", "; ".join(str(change.note) for change in seen.plan.conflicts))
+    finish(client, seen)
 
 
 def _print_tasks(app: CueTasks, client: CueAPI) -> None:
     cues = {cue.name: cue for cue in client.cues.iter()}
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for heading in ("task", "schedule", "next run"):
-        table.add_column(heading, overflow="fold")
+    rows: list[list[str]] = []
     for spec in app.specs():
         cue = cues.get(spec.name)
         run = cue.next_run if cue else None
-        when = render.local(run, spec.schedule.timezone) if run else "none"
-        table.add_row(spec.name, render.describe(spec.schedule), when)
-    console = Console()
-    console.width = console.width if console.is_terminal else WIDE
-    console.print(table)
+        when = local(run, spec.schedule.timezone) if run else "none"
+        rows.append([spec.name, render.describe(spec.schedule), when])
+    print_table(("task", "schedule", "next run"), rows)
     click.echo()
 
 

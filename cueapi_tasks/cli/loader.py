@@ -10,6 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pydantic
+import pydantic.dataclasses
+
 from .. import config
 from ..app import CueTasks
 from ..errors import AppLoadError
@@ -22,9 +25,23 @@ else:
 HOW = "name it as module:attribute or path.py:attribute"
 
 
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(extra="forbid"))
+class Project:
+    """What pyproject.toml says under [tool.cueapi-tasks]."""
+
+    app: str | None = None
+    require_environment: pydantic.StrictBool = False
+    """Refuse to plan and deploy where no environment is named."""
+    refuse_older: pydantic.StrictBool = False
+    """Refuse to deploy a lower revision than the one that is deployed."""
+
+
+_PROJECT = pydantic.TypeAdapter(Project)
+
+
 def load(reference: str | None) -> CueTasks:
     """Return the app named by the argument, or else by CUEAPI_APP, or else by pyproject.toml."""
-    named = reference or config.app_variable() or _from_pyproject(Path("pyproject.toml"))
+    named = reference or config.app_variable() or project().app
     if named is None:
         raise AppLoadError(
             "no_app",
@@ -34,6 +51,20 @@ def load(reference: str | None) -> CueTasks:
     target, attribute = _split(named)
     module = _import_path(Path(target)) if target.endswith(".py") else _import_module(target)
     return _pick(module, attribute, named)
+
+
+def project(path: Path = Path("pyproject.toml")) -> Project:
+    """Return the project's settings; a key that is not known, or of another type, is refused."""
+    if not path.is_file():
+        return Project()
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        return _PROJECT.validate_python(document.get("tool", {}).get("cueapi-tasks", {}))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AppLoadError("bad_pyproject", f"pyproject.toml cannot be read: {error}") from error
+    except pydantic.ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise AppLoadError("bad_pyproject", f"pyproject.toml, [tool.cueapi-tasks]: {faults}") from error
 
 
 def user_traceback(error: BaseException) -> str:
@@ -46,17 +77,6 @@ def user_traceback(error: BaseException) -> str:
 
 def _is_ours(filename: str) -> bool:
     return filename == __file__ or "importlib" in filename
-
-
-def _from_pyproject(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    try:
-        document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AppLoadError("bad_pyproject", f"pyproject.toml cannot be read: {error}") from error
-    app = document.get("tool", {}).get("cueapi-tasks", {}).get("app")
-    return app if isinstance(app, str) else None
 
 
 def _split(reference: str) -> tuple[str, str | None]:

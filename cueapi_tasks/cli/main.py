@@ -7,10 +7,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import click
 
@@ -18,19 +19,51 @@ from cueapi import APIConnectionError, AuthenticationError, CueAPIError
 
 from .. import __version__
 from .._sdk import REMEDY, RIVALS
+from ..app import CueTasks
 from ..errors import AppLoadError, CueTasksError
 from . import deploy as deploying
+from . import listing
 from . import serve as serving
 from .dev import run_dev
-from .loader import load, user_traceback
+from .loader import load, project, user_traceback
+from .revision import revision_of_checkout
 
 APP = click.argument("app", required=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def _with_wishes(command: Command) -> Command:
+    """Add what changes a plan."""
+    options = (
+        click.option("--prune", is_flag=True, help="Delete what left the code, and its history, not only pause it."),
+        click.option("--adopt", is_flag=True, help="Take over cues that have a wanted name, or one that is adopted."),
+        click.option("--revision", type=int, help="How new the code is; the time of the last git commit by default."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _with_flags(command: Command) -> Command:
+    """Add the flags that allow guarded steps, one a guard."""
+    flags = {
+        "--replace": "Allow a new cue, with a new id, where the transport changes.",
+        "--allow-empty": "Allow an app without tasks.",
+        "--allow-mass-removal": "Allow the removal of more than half of the app's cues.",
+        "--move-callback": "Allow a callback on another host.",
+    }
+    for flag, text in reversed(flags.items()):
+        command = click.option(flag, is_flag=True, help=text)(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cueapi-tasks")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:  # noqa: FBT001 - click hands options over by name
+def cli(debug: bool) -> None:
     """Declare when Python functions run, and have CueAPI run them.
 
     APP is module:attribute or path.py:attribute; the attribute may be left out where the module holds one CueTasks.
@@ -47,7 +80,7 @@ def cli(debug: bool) -> None:  # noqa: FBT001 - click hands options over by name
     type=click.Path(path_type=Path, file_okay=False),
     help="Where state is kept; .cueapi/APP by default.",
 )
-def dev(app: str | None, fire_now: bool, exit_after: bool, data: Path | None) -> int:  # noqa: FBT001
+def dev(app: str | None, fire_now: bool, exit_after: bool, data: Path | None) -> int:
     """Run an app on this machine alone: server, receiver and deploy in one process."""
     try:
         return run_dev(load(app), data=data, fire_now=fire_now, exit_after=exit_after)
@@ -58,20 +91,84 @@ def dev(app: str | None, fire_now: bool, exit_after: bool, data: Path | None) ->
 
 @cli.command()
 @APP
+@_with_wishes
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON on standard output.")
+@click.option("--markdown", is_flag=True, help="Print the plan for a comment on a pull request.")
+@click.option("--redact", is_flag=True, help="Mask payload values in --markdown.")
+@click.option("--out", type=NEW_FILE, help="Save the plan for deploy --plan, readable by you alone.")
 @click.option("--exit-code", is_flag=True, help="Exit with 2 where there are changes.")
-def plan(app: str | None, as_json: bool, exit_code: bool) -> int:  # noqa: FBT001
+def plan(
+    app: str | None,
+    prune: bool,
+    adopt: bool,
+    revision: int | None,
+    as_json: bool,
+    markdown: bool,
+    redact: bool,
+    out: Path | None,
+    exit_code: bool,
+) -> int:
     """Show what deploy would do and which runs change."""
-    return deploying.show_plan(load(app), as_json=as_json, exit_code=exit_code)
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown exclude each other")
+    form = "json" if as_json else "markdown" if markdown else "text"
+    wishes = _wishes(prune=prune, adopt=adopt, revision=revision)
+    changes = deploying.run_plan(load(app), wishes, project(), form=form, redact=redact, out=out)
+    return 2 if exit_code and changes else 0
 
 
 @cli.command()
 @APP
+@_with_wishes
+@_with_flags
+@click.option("--plan", "plan_file", type=FILE, help="Carry out a plan saved by plan --out, and nothing else.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON on standard output.")
-def deploy(app: str | None, yes: bool, as_json: bool) -> int:  # noqa: FBT001
+def deploy(
+    app: str | None,
+    prune: bool,
+    adopt: bool,
+    revision: int | None,
+    plan_file: Path | None,
+    yes: bool,
+    as_json: bool,
+    **flags: bool,
+) -> None:
     """Make the remote cues equal to what the app declares."""
-    return deploying.run_deploy(load(app), yes=yes, as_json=as_json)
+    allowed = {f"--{name.replace('_', '-')}" for name, given in flags.items() if given}
+    wishes = _wishes(prune=prune, adopt=adopt, revision=revision)
+    deploying.run_deploy(load(app), wishes, project(), allowed=allowed, yes=yes, as_json=as_json, plan_file=plan_file)
+
+
+@cli.command("list")
+@APP
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def list_(app: str | None, as_json: bool) -> None:
+    """Show the declared tasks beside their remote state."""
+    listing.run_list(load(app), as_json=as_json)
+
+
+@cli.command("next")
+@APP
+@click.option("--count", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def next_(app: str | None, count: int, as_json: bool) -> None:
+    """Show the coming runs of all tasks; asks no server."""
+    listing.run_next(load(app), count=count, as_json=as_json)
+
+
+@cli.command()
+@APP
+@click.option("--app", "name", help="The app's name, where its code is gone.")
+@click.option("--environment", help="The environment of --app.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def destroy(app: str | None, name: str | None, environment: str | None, yes: bool) -> None:
+    """Delete all cues that the app owns in one environment."""
+    if name is None and environment is not None:
+        raise click.UsageError("--environment goes with --app; with code, set CUEAPI_ENVIRONMENT")
+    declared = CueTasks(name, environment=environment) if name else load(app)
+    with deploying.connect(declared.settings) as client:
+        deploying.run_destroy(client, declared.owner, declared.former_owner, yes=yes)
 
 
 cli.add_command(serving.server)
@@ -99,6 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> None:
     """Run the command as a program."""
     sys.exit(main())
+
+
+def _wishes(*, prune: bool, adopt: bool, revision: int | None) -> deploying.Wishes:
+    known = revision if revision is not None else revision_of_checkout()
+    return deploying.Wishes(prune=prune, adopt=adopt, revision=known)
 
 
 def _explain(error: CueTasksError | CueAPIError, *, debug: bool) -> None:

@@ -45,7 +45,7 @@ def server(
     credentials: Path | None,
     quirks: Sequence[str],
     limits: str | None,
-    allow_register: bool,  # noqa: FBT001 - click hands options over by name
+    allow_register: bool,
     allowed_host: Sequence[str],
     log_format: str,
     clock_rate: float,

@@ -37,9 +37,9 @@ class Registry:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def specs(self, owner: Owner, callback: str | None) -> tuple[CueSpec, ...]:
+    def specs(self, owner: Owner, callback: str | None, former: Owner | None = None) -> tuple[CueSpec, ...]:
         """Return the wanted state of every cue, in the order of declaration."""
-        return tuple(spec for task in self for spec in task.specs(owner, callback))
+        return tuple(spec for task in self for spec in task.specs(owner, callback, former))
 
     def _refuse_double_schedules(self, task: AnyTask, owner: Owner) -> None:
         names = [check_length(spec.name) for spec in task.specs(owner, None)]

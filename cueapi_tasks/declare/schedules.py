@@ -67,7 +67,7 @@ def recurring(cron: str, zone: str) -> Recurring:
 
 def every(interval: str | timedelta, zone: str) -> Recurring:
     """Return the cron schedule that runs at exactly this interval, or raise naming the nearest that can be had."""
-    minutes = _minutes(interval)
+    minutes = duration(interval) / 60
     if minutes in EXACT:
         return Recurring(cron=_cron_every(minutes), timezone=check_zone(zone))
     raise DeclarationError(
@@ -85,6 +85,20 @@ def once(at: str | datetime, zone: str) -> Once:
     if moment.tzinfo is None:
         moment = _localise(moment, name)
     return Once(at=moment.astimezone(timezone.utc), timezone=name)
+
+
+def duration(text: str | timedelta) -> float:
+    """Return the seconds of `'15m'`, `'2h'`, `'1d12h'` or a timedelta, or raise if it is none."""
+    if isinstance(text, timedelta):
+        return text.total_seconds()
+    match = _DURATION.fullmatch(text.replace(" ", "").lower())
+    if match is None or not match.group():
+        raise DeclarationError(
+            "bad_interval",
+            f"{text!r} is not a duration; write it as '15m', '2h', '1d' or a timedelta",
+        )
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def check_zone(name: str) -> str:
@@ -157,19 +171,6 @@ def _explain(cron: str, error: CroniterError) -> str:
             "as in '0 9 * * 1-5'"
         )
     return f"cron {cron!r} is not valid: {error}"
-
-
-def _minutes(interval: str | timedelta) -> float:
-    if isinstance(interval, timedelta):
-        return interval / timedelta(minutes=1)
-    match = _DURATION.fullmatch(interval.replace(" ", "").lower())
-    if match is None or not match.group():
-        raise DeclarationError(
-            "bad_interval",
-            f"every={interval!r} is not a duration; write it as '15m', '2h', '1d' or a timedelta",
-        )
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60) + minutes + seconds / 60
 
 
 EXACT: tuple[int, ...] = tuple(

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ..errors import DeclarationError
 from .binding import STAMP_KEY, TASK_KEY
+from .policy import Policy
 from .schedules import Schedule
 
 MAX_NAME = 255
@@ -60,7 +61,11 @@ class Stamp:
     schedule: str | None
     max_attempts: int
     revision: int | None = None
+    """Of the deploy that wrote it; a higher one is newer code."""
     paused_by: str | None = None
+    """What paused the cue, if no person did: `deploy`, or `replace` while its successor is made."""
+    digests: str | None = None
+    """What was declared, part by part, when it was written: what differs now was edited elsewhere."""
 
     @property
     def owner(self) -> Owner:
@@ -73,7 +78,7 @@ class Stamp:
         return cue_name(self.owner, self.task, self.schedule)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the stamp as it stands in the payload; `paused_by` only when set."""
+        """Return the stamp as it stands in the payload; `paused_by` and `digests` only when set."""
         value: dict[str, Any] = {
             "v": STAMP_VERSION,
             "app": self.app,
@@ -83,7 +88,8 @@ class Stamp:
             "max_attempts": self.max_attempts,
             "revision": self.revision,
         }
-        return value if self.paused_by is None else value | {"paused_by": self.paused_by}
+        optional = {"paused_by": self.paused_by, "digests": self.digests}
+        return value | {key: text for key, text in optional.items() if text is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +109,16 @@ class CueSpec:
     retry: Retry = field(default_factory=Retry)
     on_failure: OnFailure = field(default_factory=OnFailure)
     transport: str = "webhook"
+    callback_headers: Mapping[str, str] | None = None
+    """None leaves them to people."""
+    verification: str = "none"
+    paused: bool | None = None
+    """None leaves it to people."""
+    policy: Policy = field(default_factory=Policy)
+    former_names: tuple[str, ...] = ()
+    """Whole names under which this cue may be found, to be renamed."""
+    adopts: str | None = None
+    """The whole name of a cue of somebody else's making that should become this one."""
 
     @property
     def stamp(self) -> Stamp:
@@ -129,7 +145,7 @@ def read_stamp(payload: Mapping[str, Any]) -> Stamp | None:
     fields = cast("Mapping[str, Any]", value)
     if fields.get("v") != STAMP_VERSION:
         return None
-    texts = {key: fields.get(key) for key in ("app", "env", "task", "schedule", "paused_by")}
+    texts = {key: fields.get(key) for key in ("app", "env", "task", "schedule", "paused_by", "digests")}
     numbers = {key: fields.get(key) for key in ("max_attempts", "revision")}
     if not all(text is None or isinstance(text, str) for text in texts.values()):
         return None
@@ -145,6 +161,7 @@ def read_stamp(payload: Mapping[str, Any]) -> Stamp | None:
         max_attempts=numbers["max_attempts"] or DEFAULT_MAX_ATTEMPTS,
         revision=numbers["revision"],
         paused_by=texts["paused_by"],
+        digests=texts["digests"],
     )
 
 
@@ -160,6 +177,13 @@ def check_part(value: str, what: str) -> str:
         raise DeclarationError(
             "bad_name", f"{what} {value!r} may hold only letters, digits, '_', '.' and '-'; choose another"
         )
+    return value
+
+
+def check_former(value: str) -> str:
+    """Return a former name, `task` or `task:schedule`, or raise if no cue of ours ever had it."""
+    for part in value.split(":", 1):
+        check_part(part, "was=, the part of the old name after the slash,")
     return value
 
 

@@ -7,18 +7,16 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from ..errors import DeclarationError, PayloadError
 from .binding import RESERVED_KEYS, Binder
+from .policy import Policy
 from .schedules import Schedule
 from .spec import CueSpec, OnFailure, Owner, Retry, cue_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MAX_ATTEMPTS = 10
-"""The most attempts that the server takes (contract, section 5.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +29,15 @@ class Declared:
     description: str = ""
     retry: Retry = field(default_factory=Retry)
     on_failure: OnFailure = field(default_factory=OnFailure)
+    policy: Policy = field(default_factory=Policy)
+    transport: str = "webhook"
+    callback_headers: Mapping[str, str] | None = None
+    verification: str = "none"
+    paused: bool | None = None
+    was: str | None = None
+    """The former name, the part after the slash."""
+    adopts: str | None = None
+    """The whole name of a cue that this app did not make."""
 
 
 class Task(Generic[P, R]):
@@ -73,23 +80,41 @@ class Task(Generic[P, R]):
             )
         return Task(self.function, self.name, together, self.binder)
 
-    def specs(self, owner: Owner, callback: str | None) -> tuple[CueSpec, ...]:
-        """Return the wanted state of this task's cues."""
-        return tuple(self._spec(each, owner, callback) for each in self.declared)
+    def of_schedule(self, name: str | None) -> Declared | None:
+        """Return the schedule of that name, now or formerly; None where the code does not know it."""
+        return next((each for each in self.declared if each.name == name), None)
 
-    def _spec(self, declared: Declared, owner: Owner, callback: str | None) -> CueSpec:
+    def specs(self, owner: Owner, callback: str | None, former: Owner | None = None) -> tuple[CueSpec, ...]:
+        """Return the wanted state of this task's cues; `former` is what the app was called."""
+        return tuple(self._spec(each, owner, callback, former) for each in self.declared)
+
+    def _spec(self, declared: Declared, owner: Owner, callback: str | None, former: Owner | None) -> CueSpec:
         return CueSpec(
             owner=owner,
             task=self.name,
             name=cue_name(owner, self.name, declared.name),
             schedule_name=declared.name,
             schedule=declared.schedule,
-            callback=callback,
+            former_names=self._former_names(declared, owner, former),
+            adopts=declared.adopts,
+            callback=callback if declared.transport == "webhook" else None,
+            callback_headers=declared.callback_headers,
             payload=declared.payload,
             description=declared.description,
             retry=declared.retry,
             on_failure=declared.on_failure,
+            transport=declared.transport,
+            verification=declared.verification,
+            paused=declared.paused,
+            policy=declared.policy,
         )
+
+    def _former_names(self, declared: Declared, owner: Owner, former: Owner | None) -> tuple[str, ...]:
+        name = cue_name(owner, self.name, declared.name).partition("/")[2]
+        rests = [name] if declared.was is None else [declared.was, name]
+        scopes = [owner.scope] if former is None else [owner.scope, former.scope]
+        names = [f"{scope}/{rest}" for scope in scopes for rest in rests]
+        return tuple(each for each in names if each != f"{owner.scope}/{name}")
 
 
 AnyTask = Task[..., Any]
@@ -117,40 +142,3 @@ def check_payload(binder: Binder, payload: Mapping[str, Any], name: str) -> None
             raise DeclarationError(error.code, f"task {name!r} cannot take its payload: {error}") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise DeclarationError("payload_not_json", f"task {name!r}: the payload is not JSON: {error}") from error
-
-
-def make_retry(value: Mapping[str, Any] | None, name: str) -> Retry:
-    """Return the retry policy, the server's defaults filled in, or raise naming what is wrong with it."""
-    given = dict(value or {})
-    attempts = given.pop("max_attempts", Retry().max_attempts)
-    backoff = given.pop("backoff_minutes", Retry().backoff_minutes)
-    if given:
-        raise _bad_retry(name, f"has no key {sorted(given)[0]!r}")
-    if type(attempts) is not int or not 1 <= attempts <= MAX_ATTEMPTS:
-        raise _bad_retry(name, f"max_attempts is a whole number from 1 to {MAX_ATTEMPTS}, the first one included")
-    if not _is_backoff(backoff):
-        raise _bad_retry(name, "backoff_minutes is a list of whole minutes, at least one")
-    return Retry(max_attempts=attempts, backoff_minutes=tuple(backoff))
-
-
-def make_on_failure(value: Mapping[str, Any] | None, name: str) -> OnFailure:
-    """Return what happens on failure, the server's defaults filled in, or raise naming what is wrong with it."""
-    given = dict(value or {})
-    unknown = sorted(given.keys() - {"email", "webhook", "pause"})
-    if unknown:
-        raise DeclarationError(
-            "bad_on_failure",
-            f"task {name!r}: on_failure has no key {unknown[0]!r}; it takes email, webhook, pause",
-        )
-    return OnFailure(**given)
-
-
-def _is_backoff(value: Any) -> bool:
-    if not isinstance(value, list | tuple) or not value:
-        return False
-    minutes = cast("Sequence[Any]", value)
-    return all(type(each) is int and each >= 0 for each in minutes)
-
-
-def _bad_retry(name: str, what: str) -> DeclarationError:
-    return DeclarationError("bad_retry", f"task {name!r}: retry {what}")

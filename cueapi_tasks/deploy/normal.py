@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,9 +21,15 @@ from ..errors import DeployError
 Fields = Mapping[str, Any]
 """Values by dotted name, as `schedule.cron`; the part before the first dot is what a PATCH sends whole."""
 
+PARTS = ("description", "schedule", "callback", "payload", "retry", "on_failure", "verification")
+"""The parts of a cue that code declares, in the order of the stamp's digests."""
+HEADERS = "callback.headers"
+"""Left to people, and not compared, unless the code declares it."""
+STAMP = f"payload.{STAMP_KEY}"
+COMPARED_IN_STAMP = ("v", "app", "env", "task", "schedule", "max_attempts")
+"""Parts of the stamp whose difference is a reason to write."""
+
 _URL: pydantic.TypeAdapter[pydantic.HttpUrl] = pydantic.TypeAdapter(pydantic.HttpUrl)
-IGNORED_IN_STAMP = ("revision", "paused_by")
-"""Parts of the stamp whose difference alone is no reason to write."""
 
 
 def of_spec(spec: CueSpec) -> Fields:
@@ -34,10 +43,12 @@ def of_spec(spec: CueSpec) -> Fields:
         "on_failure.email": spec.on_failure.email,
         "on_failure.webhook": spec.on_failure.webhook,
         "on_failure.pause": spec.on_failure.pause,
-        "verification.mode": "none",
+        "verification.mode": spec.verification,
     }
     if spec.transport == "webhook":
         fields |= {"callback.url": normal_url(spec.callback), "callback.method": "POST"}
+    if spec.transport == "webhook" and spec.callback_headers is not None:
+        fields[HEADERS] = dict(spec.callback_headers)
     return fields | _schedule(spec.schedule) | _payload(spec.wire_payload(), spec.stamp)
 
 
@@ -57,14 +68,27 @@ def of_cue(cue: Cue) -> Fields:
     }
     if cue.transport == "webhook":
         fields |= {"callback.url": cue.callback.url, "callback.method": cue.callback.method}
+        fields[HEADERS] = cue.callback.headers
     return fields | _schedule(schedule_of(cue)) | _payload(cue.payload, read_stamp(cue.payload))
 
 
-def difference(before: Fields, after: Fields) -> dict[str, tuple[Any, Any]]:
-    """Return what differs, as (before, after) by name; an absent field counts as None."""
-    names = [*after, *(name for name in before if name not in after)]
-    pairs = {name: (before.get(name), after.get(name)) for name in names}
+def difference(actual: Fields, wanted: Fields) -> dict[str, tuple[Any, Any]]:
+    """Return what differs, as (actual, wanted) by name; an absent field counts as None."""
+    names = [*wanted, *(name for name in actual if name not in wanted and name != HEADERS)]
+    pairs = {name: (actual.get(name), wanted.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def digests(fields: Fields) -> str:
+    """Return a short checksum of each part that code declares, the stamp left out."""
+    return ".".join(_digest(fields, part) for part in PARTS)
+
+
+def edited(stamp: Stamp, actual: Fields, wanted: Fields) -> Sequence[str]:
+    """Return the parts of a cue that are no longer as the deploy that wrote its stamp left them."""
+    left = dict(zip(PARTS, (stamp.digests or "").split("."), strict=False)) if stamp.digests else {}
+    compared = actual if HEADERS in wanted else {name: value for name, value in actual.items() if name != HEADERS}
+    return [part for part in left if _digest(compared, part) != left[part]]
 
 
 def schedule_of(cue: Cue) -> Schedule:
@@ -76,6 +100,7 @@ def schedule_of(cue: Cue) -> Schedule:
     return Recurring(cron=cue.schedule.cron or "", timezone=cue.schedule.timezone)
 
 
+@functools.lru_cache(maxsize=256)
 def normal_url(url: str | None) -> str:
     """Return a callback URL as the server keeps it (contract, Q2), or raise if there is none to call."""
     if not url:
@@ -88,6 +113,16 @@ def normal_url(url: str | None) -> str:
         return str(_URL.validate_python(url))
     except pydantic.ValidationError as error:
         raise DeployError("bad_callback", f"the callback {url!r} is not an http(s) URL") from error
+
+
+def part_of(name: str) -> str:
+    """Return the part of a cue that a field belongs to: `schedule` for `schedule.cron`."""
+    return name.partition(".")[0]
+
+
+def _digest(fields: Fields, part: str) -> str:
+    values = {name: value for name, value in fields.items() if part_of(name) == part and not name.startswith(STAMP)}
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
@@ -108,5 +143,5 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 def _payload(payload: Mapping[str, Any], stamp: Stamp | None) -> dict[str, Any]:
     own = {f"payload.{key}": value for key, value in payload.items() if key not in (TASK_KEY, STAMP_KEY)}
     marks = stamp.to_json() if stamp else {}
-    kept = {f"payload.{STAMP_KEY}.{key}": marks[key] for key in marks if key not in IGNORED_IN_STAMP}
+    kept = {f"{STAMP}.{key}": marks[key] for key in COMPARED_IN_STAMP if key in marks}
     return {**own, f"payload.{TASK_KEY}": payload.get(TASK_KEY), **kept}

@@ -1,0 +1,155 @@
+"""The options of a declaration, checked and with the server's defaults filled in; each fault names its remedy."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, cast
+
+from ..errors import DeclarationError
+from .context import Done
+from .policy import Policy
+from .schedules import duration
+from .spec import OnFailure, Retry
+
+MAX_ATTEMPTS = 10
+"""The most attempts that the server takes (contract, section 5.1)."""
+TRANSPORTS = ("webhook", "worker")
+VERIFICATIONS = ("none", "require_external_id", "require_result_url", "require_artifacts", "manual")
+"""What the server may ask of a success (contract, section 10)."""
+CHOICES: Mapping[str, Sequence[str]] = {
+    "dst": ("once", "twice"),
+    "late": ("run", "skip", "latest"),
+    "overlap": ("allow", "skip"),
+    "after_crash": ("rerun", "fail"),
+}
+
+
+def make_retry(value: Mapping[str, Any] | None, name: str) -> Retry:
+    """Return the retry policy, or raise naming what is wrong with it."""
+    given = dict(value or {})
+    attempts = given.pop("max_attempts", Retry().max_attempts)
+    backoff = given.pop("backoff_minutes", Retry().backoff_minutes)
+    if given:
+        raise _bad_retry(name, f"has no key {sorted(given)[0]!r}")
+    if type(attempts) is not int or not 1 <= attempts <= MAX_ATTEMPTS:
+        raise _bad_retry(name, f"max_attempts is a whole number from 1 to {MAX_ATTEMPTS}, the first one included")
+    if not _is_backoff(backoff):
+        raise _bad_retry(name, "backoff_minutes is a list of whole minutes, at least one")
+    return Retry(max_attempts=attempts, backoff_minutes=tuple(backoff))
+
+
+def make_on_failure(value: Mapping[str, Any] | None, name: str) -> OnFailure:
+    """Return what happens on failure, or raise naming what is wrong with it."""
+    given = dict(value or {})
+    unknown = sorted(given.keys() - {"email", "webhook", "pause"})
+    if unknown:
+        raise DeclarationError(
+            "bad_on_failure",
+            f"task {name!r}: on_failure has no key {unknown[0]!r}; it takes email, webhook, pause",
+        )
+    return OnFailure(**given)
+
+
+def make_policy(name: str, *, max_late: str | float | timedelta | None, timeout: float | None, **given: str) -> Policy:
+    """Return the policies of a schedule, or raise naming the one that makes no sense."""
+    for option, value in given.items():
+        check_choice(option, value, CHOICES[option], name)
+    if (max_late is not None) != (given["late"] == "skip"):
+        raise DeclarationError(
+            "bad_policy", f"task {name!r}: late='skip' and max_late= go together, as in max_late='10m'"
+        )
+    if timeout is not None and timeout <= 0:
+        raise DeclarationError("bad_timeout", f"task {name!r}: timeout= is a number of seconds above 0")
+    return Policy(**given, max_late=_seconds(max_late), timeout=timeout)
+
+
+def make_verification(value: str, function: Callable[..., Any], policy: Policy, name: str) -> str:
+    """Return the verification mode, or raise where no run could ever satisfy it."""
+    check_choice("verification", value, VERIFICATIONS, name)
+    if not value.startswith("require_"):
+        return value
+    if policy.skips:
+        raise DeclarationError(
+            "bad_verification",
+            f"task {name!r}: a run that is skipped has no evidence; {value} excludes late= and overlap=",
+        )
+    if not _may_return_done(function):
+        raise DeclarationError(
+            "bad_verification",
+            f"task {name!r}: {value} needs evidence, but the function's return annotation says that it returns none; "
+            "return Done(...) and annotate it",
+        )
+    return value
+
+
+def check_timeout(policy: Policy, function: Callable[..., Any], name: str) -> None:
+    """Raise if a timeout is declared for a function that could not be stopped."""
+    if policy.timeout is not None and not is_async(function):
+        raise DeclarationError(
+            "timeout_needs_async",
+            f"task {name!r}: timeout= is for async functions; a running plain function cannot be stopped",
+        )
+
+
+def check_choice(option: str, value: str, choices: Sequence[str], name: str) -> str:
+    """Return a value that is one of the choices, or raise naming them."""
+    if value not in choices:
+        known = " or ".join(repr(choice) for choice in choices)
+        raise DeclarationError(f"bad_{option}", f"task {name!r}: {option}={value!r} is not known; it is {known}")
+    return value
+
+
+def make_headers(value: Mapping[str, str] | None, what: str) -> Mapping[str, str] | None:
+    """Return the callback's headers, or raise if they are not texts by name; None where nothing is declared."""
+    if value is None:
+        return None
+    texts: list[object] = [*value.keys(), *value.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise DeclarationError("bad_headers", f"{what}: callback_headers are texts by name")
+    return dict(value)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling the function gives a coroutine, a partial or a callable object included."""
+    plain = inspect.unwrap(getattr(function, "func", function))
+    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
+
+
+def _may_return_done(function: Callable[..., Any]) -> bool:
+    plain = getattr(function, "func", function)
+    target = plain if inspect.isroutine(plain) else type(plain).__call__
+    try:
+        annotation = typing.get_type_hints(target).get("return", Any)
+    except NameError:  # it may be defined further down
+        return True
+    options = (
+        typing.get_args(annotation)
+        if isinstance(annotation, types.UnionType) or _is_union(annotation)
+        else (annotation,)
+    )
+    return any(option in (Any, object, Done) for option in options)
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is typing.Union
+
+
+def _seconds(value: str | float | timedelta | None) -> float | None:
+    if value is None or isinstance(value, int | float):
+        return value
+    return duration(value)
+
+
+def _is_backoff(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    minutes = cast("Sequence[Any]", value)
+    return all(type(each) is int and each >= 0 for each in minutes)
+
+
+def _bad_retry(name: str, what: str) -> DeclarationError:
+    return DeclarationError("bad_retry", f"task {name!r}: retry {what}")
