@@ -122,6 +122,12 @@ class Deploys(RuleBasedStateMachine):
         if source is not None and "a copy" not in self._names():
             self.remote.client.cues.create("a copy", cron="0 0 * * *", callback="http://c.test", payload=source.payload)
 
+    @rule()
+    def a_run_becomes_due_and_the_server_has_not_looked_yet(self) -> None:
+        due = [cue.next_run for cue in self.remote.cues().values() if cue.next_run and cue.status == "active"]
+        if due:
+            self.remote.clock.now = max(self.remote.clock.now, min(due))
+
     def _names(self) -> list[str]:
         return sorted(cue.name for cue in self.remote.cues().values())
 
@@ -147,18 +153,21 @@ class Deploys(RuleBasedStateMachine):
     @rule(chosen=specs_of, after=st.integers(0, 8))
     def two_deploy_at_once(self, chosen: dict[str, dict[str, Any]], after: int) -> None:
         mine, theirs = self.specs, [make_spec(task, each) for task, each in chosen.items()]
+        done: list[bool] = []
 
         def other_goes_first(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
             if request.method == "GET":  # between a read and the write that follows it nothing can be seen
-                self._apply(theirs, self.revision + 1)
+                done.append(self._apply(theirs, self.revision + 1))
             return send()
 
-        self.remote.line.fail(after, other_goes_first)
+        self.remote.line.fail(after + 1, other_goes_first)  # once this one has seen what is there
         complete = self._deploy()
         self.remote.line.faults.clear()
         assert len(self._names()) == len({*self._names()})
         if complete:
             self._check_declared(mine)
+        if complete and any(done):
+            assert not self.remote.plan(theirs, OWNER).changed, "both ended well, and one was undone unseen"
         self.revision += 1
 
     @rule()
