@@ -213,13 +213,18 @@ def _removed(cue: Cue, *, prune: bool) -> Change:
 
 def _raised(made: Plan) -> Change | None:
     """Return the stamp to raise, so that the next deploy of older code is seen as one."""
-    if made.revision is None or made.revision <= (made.highest or 0) or made.changed:
+    stamps_it = any(change.action is not Action.DELETE for change in made.changed)
+    if made.revision is None or made.revision <= (made.highest or 0) or stamps_it:
         return None
-    kept = next((change for change in made.changes if change.spec and change.cue), None)
-    if kept is None or kept.cue is None or kept.action is not Action.KEEP or kept.cue.status in ENDED:
+    kept = next((change for change in made.of(Action.KEEP) if _can_carry(change)), None)
+    if kept is None or kept.cue is None:
         return None
     fields = {REVISION: (stamp_of(kept.cue).revision, made.revision)}
     return replace(kept, action=Action.UPDATE, fields=fields)
+
+
+def _can_carry(kept: Change) -> bool:
+    return kept.spec is not None and kept.cue is not None and kept.cue.status not in ENDED
 
 
 def _warnings(made: Plan) -> Iterator[Warned]:
