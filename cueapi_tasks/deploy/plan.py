@@ -14,7 +14,7 @@ from ..declare.spec import CueSpec, Owner, read_stamp
 from . import normal
 from .change import Action, Change, Plan, Warned
 from .forecast import with_forecast
-from .ownership import BY_DEPLOY, BY_REPLACE, Remote, sort_out, stamp_of
+from .ownership import BY_DEPLOY, BY_REPLACE, Remote, is_parked, sort_out, stamp_of
 
 ENDED = ("completed", "failed")
 REVISION = f"{normal.STAMP}.revision"
@@ -123,7 +123,7 @@ def _existing(spec: CueSpec, wanted: normal.Fields, cue: Cue, now: datetime) -> 
     fields = _status(spec, cue, normal.difference(actual, wanted))
     if not fields:
         return kept
-    return replace(kept, action=_action(fields), fields=fields, drift=_drift(cue, fields, actual, wanted))
+    return replace(kept, action=_action(fields), fields=fields, drift=_drift(cue, fields, actual))
 
 
 def _passed(kept: Change, cue: Cue, now: datetime) -> Change:
@@ -168,12 +168,12 @@ def _action(fields: Mapping[str, tuple[Any, Any]]) -> Action:
     return {"active": Action.RESUME, "paused": Action.PAUSE}.get(fields.get("status", ("", ""))[1], Action.UPDATE)
 
 
-def _drift(cue: Cue, fields: Mapping[str, Any], actual: normal.Fields, wanted: normal.Fields) -> tuple[str, ...]:
+def _drift(cue: Cue, fields: Mapping[str, Any], actual: normal.Fields) -> tuple[str, ...]:
     """Return the differing fields that somebody changed since the last deploy, by its own record in the stamp."""
     stamp = stamp_of(cue)
-    edited = normal.edited(stamp, actual, wanted)
+    edited = normal.edited(stamp, actual)
     drifted = [name for name in fields if normal.part_of(name) in edited and not name.startswith(normal.STAMP)]
-    by_hand = cue.name != stamp.cue_name and "name" in fields
+    by_hand = cue.name != stamp.cue_name and "name" in fields and not is_parked(cue, stamp)
     return (*(["name"] if by_hand else []), *drifted)
 
 
