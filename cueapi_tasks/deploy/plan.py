@@ -14,7 +14,7 @@ from ..declare.spec import CueSpec, Owner, read_stamp
 from . import normal
 from .change import Action, Change, Plan, Warned
 from .forecast import with_forecast
-from .ownership import BY_DEPLOY, BY_REPLACE, Remote, is_parked, sort_out, stamp_of
+from .ownership import BY_DEPLOY, BY_REPLACE, BY_REPLACE_PAUSED, Remote, is_parked, sort_out, stamp_of
 
 ENDED = ("completed", "failed")
 REVISION = f"{normal.STAMP}.revision"
@@ -157,6 +157,8 @@ def _wanted_status(spec: CueSpec, cue: Cue, paused_by: str | None, *, moved: boo
         return cue.status
     if spec.paused is not None:
         return "paused" if spec.paused else "active"
+    if paused_by == BY_REPLACE_PAUSED:  # it may be the new cue, made and not paused yet
+        return "paused"
     return "active" if paused_by in (BY_DEPLOY, BY_REPLACE) else cue.status
 
 
