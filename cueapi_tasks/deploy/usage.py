@@ -43,9 +43,10 @@ def counted(cues: Iterable[Cue | None]) -> int:
 def usage_of(plan: Plan, cues: Iterable[Cue], account: Account, now: datetime) -> Usage:
     """Return what the account will use once the plan is carried out."""
     gone = counted(change.cue for change in plan.of(Action.DELETE))
+    back = sum("status" in change.fields and not counted([change.cue]) for change in plan.changes if change.cue)
     specs = [change.spec for change in plan.changes if change.spec and not change.spec.paused]
     return Usage(
-        cues=counted(cues) + plan.count(Action.CREATE) - gone,
+        cues=counted(cues) + plan.count(Action.CREATE) + back - gone,
         cue_limit=account.active_cue_limit,
         runs=sum(runs_a_month(spec.schedule, now) for spec in specs),
         run_limit=account.monthly_execution_limit,
