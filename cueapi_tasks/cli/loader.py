@@ -59,7 +59,8 @@ def project(path: Path = Path("pyproject.toml")) -> Project:
         return Project()
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        return _PROJECT.validate_python(document.get("tool", {}).get("cueapi-tasks", {}))
+        tools: Any = document.get("tool", {})
+        return _PROJECT.validate_python(tools.get("cueapi-tasks", {}) if isinstance(tools, dict) else tools)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AppLoadError("bad_pyproject", f"pyproject.toml cannot be read: {error}") from error
     except pydantic.ValidationError as error:
