@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from cueapi import Cue, CueAPI
 from cueapi_tasks import CueTasks
 from cueapi_tasks.declare.binding import STAMP_KEY
 from cueapi_tasks.deploy.change import Plan
 from cueapi_tasks.server.api import create_api
+from cueapi_tasks.server.main import Server, make_credentials
+from cueapi_tasks.server.profile import Limits, Profile
 
 from .support import API_KEY, CALLBACK, World
 
 NAME = "billing/report"
+HEAD = "from cueapi_tasks import CueTasks\ncue = CueTasks('billing')\n"
+REPORT = HEAD + "@cue.schedule(cron='0 9 1 1 *', payload={'key': 'hidden'}, callback_headers={'X-Key': 'secret'})\n"
+REPORT += "def report(key: str) -> None: ...\n"
+"""The report as source: what the command line loads; a run of it hardly comes due while it is tested."""
 
 
 class Crash(BaseException):
@@ -35,6 +45,8 @@ class Wire(httpx.BaseTransport):
     """Lose the answer of the first write of this method."""
     refuse: str | None = None
     """Answer the writes of this method with a 422, not carried out."""
+    after: Callable[[], object] | None = None
+    """Do this once, after the first write."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
@@ -46,6 +58,9 @@ class Wire(httpx.BaseTransport):
         answer = self.inner.handle_request(request)
         if self.crash_after is not None and len(self.writes) >= self.crash_after:
             raise Crash
+        then, self.after = self.after, None
+        if then is not None:
+            then()
         if request.method == self.lose:
             self.lose = None
             raise httpx.ReadError("lost", request=request)
@@ -103,3 +118,22 @@ def stamp(cue: Cue) -> dict[str, Any]:
 def in_sync(world: World, **wishes: Any) -> bool:
     """Tell whether a deploy would write nothing."""
     return world.plan(**wishes).writes == []
+
+
+@contextmanager
+def embedded(folder: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> Iterator[CueAPI]:
+    """Run an embedded server that the environment's settings name, and give a client of it."""
+    credentials = make_credentials()
+    profile = Profile(limits=Limits(**limits))
+    server = Server(data=folder, credentials=credentials, profile=profile)
+    server.start()
+    monkeypatch.setenv("CUEAPI_API_KEY", credentials.api_key)
+    monkeypatch.setenv("CUEAPI_BASE_URL", server.url)
+    monkeypatch.setenv("CUEAPI_CALLBACK_URL", "https://example.com/cueapi")
+    with CueAPI() as made:
+        yield made
+    server.stop()
+
+
+def statuses(client: CueAPI) -> dict[str, str]:
+    return {cue.name: cue.status for cue in client.cues.iter()}
