@@ -146,6 +146,13 @@ def test_a_duration_in_its_two_largest_units(seconds: float, text: str) -> None:
     assert spell_duration(seconds) == text
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(-1, True), (0, False), (1, False)])
+def test_a_clock_change_of_earlier_today_is_over(seconds: int, told: bool) -> None:
+    now = datetime(2027, 3, 14, 7, 0, tzinfo=UTC) + timedelta(seconds=seconds)
+    found = of_schedule(Recurring(cron="30 2 * * *", timezone=NEW_YORK), Policy(), now)
+    assert any("2027-03-14" in each.message for each in found) == told
+
+
 @pytest.mark.parametrize(
     ("before", "after", "codes"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -82,6 +83,7 @@ def takes_any(payload: dict[str, Any]) -> None:
         ({"retry": {"max_attempts": 9}}, "retry.max_attempts"),
         ({"on_failure": {"email": False}}, "on_failure.email"),
         ({"callback": "http://elsewhere.test/"}, "callback.url"),
+        ({"callback_method": "GET"}, "callback.method"),
         ({"verification": {"mode": "manual"}}, "verification.mode"),
     ],
 )
@@ -231,6 +233,21 @@ def test_a_one_time_cue_moves_again_with_a_new_moment_in_one_patch(worlds: World
     ((_, _, body),) = wire.writes
     assert {*body} == {"schedule", "status", "payload"}
     assert (cues(world)[NAME].status, in_sync(world)) == ("active", True)
+
+
+@pytest.mark.parametrize("crash_after", [1, 2, 3, None])
+def test_a_one_time_cue_that_ended_can_be_replaced_with_a_new_moment(worlds: Worlds, crash_after: int | None) -> None:
+    world = worlds(declare(CueTasks("billing"), at=SOON))
+    world.deploy()
+    world.clock.advance(days=1)
+    world.run_due()
+    declare(code(world), at=(NOON + timedelta(days=3)).isoformat(), transport="worker")
+    wire = wired(world, crash_after=crash_after)
+    with contextlib.suppress(Crash):
+        world.deploy()
+    wire.crash_after = None
+    world.deploy()
+    assert [(cue.name, cue.transport, cue.status) for cue in cues(world).values()] == [(NAME, "worker", "active")]
 
 
 @pytest.mark.parametrize("declared", [None, False])
