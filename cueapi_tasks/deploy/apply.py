@@ -211,8 +211,7 @@ class _Step:
         try:
             made = self._create(spec, paused_by=BY_DEPLOY if spec.paused else by_person)
         except (CueAPIError, DeployError):
-            if parked is not old:
-                self._patch(parked, name=old.name, status=old.status, payload=old.payload)
+            self._unpark(parked)
             raise
         if normal.difference(normal.of_cue(self._get(made.id)), normal.of_spec(spec)):
             raise DeployError("not_verified", "the new cue is not what is declared; the old one is kept, parked")
@@ -224,6 +223,15 @@ class _Step:
         stamp = replace(stamp_of(cue), paused_by=by)
         payload = {**cue.payload, STAMP_KEY: stamp.to_json()}
         return self._patch(cue, name=parked_name(cue), status="paused", payload=payload)
+
+    def _unpark(self, cue: Cue) -> None:
+        """Put a parked cue back, whichever deploy parked it; one whose moment has passed must not fire again."""
+        stamp, when = stamp_of(cue), normal.schedule_of(cue)
+        over = isinstance(when, Once) and when.at <= self._pace.now()
+        by_person = is_paused_by_a_person(cue)
+        stamp = replace(stamp, paused_by=BY_DEPLOY if over and not by_person else None)
+        status = "paused" if over or by_person else "active"
+        self._patch(cue, name=stamp.cue_name, status=status, payload={**cue.payload, STAMP_KEY: stamp.to_json()})
 
     def _remove(self, cue: Cue) -> None:
         with self._pace.turn():
