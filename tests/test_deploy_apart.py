@@ -135,6 +135,22 @@ def test_at_the_cue_limit_deletes_go_before_creates(tmp_path: Path, monkeypatch:
         assert {*statuses(client)} == {"billing/t7", "billing/t8", "billing/t9"}
 
 
+def test_a_replacement_that_the_cue_limit_forbids_leaves_the_old_cue_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with embedded(tmp_path / "data", monkeypatch, cues=1) as client:
+        (tmp_path / "shop.py").write_text(many(1))
+        assert main(["deploy", "shop.py", "--yes"]) == 0
+        (before,) = client.cues.iter()
+        (tmp_path / "shop.py").write_text(many(1).replace("cron", "transport='worker', cron"))
+        assert main(["deploy", "shop.py", "--yes", "--replace"]) == 1
+        (after,) = client.cues.iter()
+    assert "error [incomplete]: 0 changes were made" in capsys.readouterr().err
+    ignored = {"updated_at"}
+    assert after.model_dump(exclude=ignored) == before.model_dump(exclude=ignored)
+
+
 def test_names_of_cues_cannot_turn_into_markup(worlds: Worlds) -> None:
     world = worlds(declare(CueTasks("billing"), adopts="a|b `c` <img> @team"))
     world.client.cues.create("a|b `c` <img> @team", cron="0 1 * * *", callback=CALLBACK)

@@ -1,8 +1,7 @@
-"""What a deploy writes: only what differs, replacements that can be cut off anywhere, one-time cues, lost answers."""
+"""What a deploy writes: only what differs, shown as drift where somebody else changed it, and once where an answer is lost."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,10 +10,9 @@ import pytest
 
 from cueapi_tasks import CueTasks
 from cueapi_tasks.deploy import normal, render
-from cueapi_tasks.deploy.change import Action
 from cueapi_tasks.deploy.markdown import to_markdown
 
-from .deploying import NAME, Crash, actions, code, cues, declare, in_sync, refresh, wired
+from .deploying import NAME, actions, code, cues, declare, in_sync, refresh, wired
 from .support import CALLBACK, NOON, World
 
 Worlds = Callable[[CueTasks], World]
@@ -158,116 +156,6 @@ def test_an_older_revision_is_warned_about(world: World) -> None:
     made = world.plan(revision=4)
     assert (made.older, [each.code for each in made.warnings]) == (True, ["older_revision"])
     assert "older than the deployed 5" in render.to_text(made)
-
-
-@pytest.mark.parametrize("by_hand", [None, "paused"])
-@pytest.mark.parametrize("declared", [None, True, False])
-@pytest.mark.parametrize("crash_after", range(1, 6))
-def test_a_replacement_cut_off_after_any_write_is_finished_by_the_next_deploy(
-    worlds: Worlds, crash_after: int, by_hand: str | None, declared: bool | None
-) -> None:
-    world = worlds(declare(CueTasks("billing")))
-    world.deploy()
-    old = cues(world)[NAME]
-    if by_hand:
-        world.client.cues.update(old.id, status=by_hand)
-    declare(code(world), transport="worker", paused=declared)
-    wire = wired(world, crash_after=crash_after)
-    try:
-        assert actions(world.deploy()) == {NAME: "replace"}
-    except Crash:
-        wire.crash_after = None
-        made = world.deploy()
-        assert not [each for each in made.changes if each.drift]
-    (new,) = cues(world).values()
-    assert (new.name, new.transport, new.id == old.id) == (NAME, "worker", False)
-    assert new.status == {None: by_hand or "active", True: "paused", False: "active"}[declared]
-    assert in_sync(world)
-
-
-def test_a_replacement_that_is_taken_back_before_it_is_done_keeps_the_old_cue(world: World) -> None:
-    old = cues(world)[NAME]
-    declare(code(world), transport="worker")
-    wire = wired(world, crash_after=1)
-    with pytest.raises(Crash):
-        world.deploy()
-    wire.crash_after = None
-    declare(code(world))
-    made = world.deploy()
-    assert (actions(made), made.changes[0].drift) == ({NAME: "rename"}, ())
-    assert {cue.id: cue.status for cue in cues(world).values()} == {old.id: "active"}
-
-
-def test_a_replacement_whose_create_fails_puts_the_old_cue_back(world: World) -> None:
-    before = cues(world)[NAME]
-    declare(code(world), transport="worker")
-    wired(world, refuse="POST")
-    (failure,) = world.apply(world.plan()).failures
-    assert failure.change.action is Action.REPLACE
-    after = cues(world)[NAME]
-    assert (after.id, after.status, after.payload) == (before.id, "active", before.payload)
-
-
-def test_a_replaced_cue_is_kept_parked_while_something_of_it_is_in_flight(world: World) -> None:
-    old = cues(world)[NAME]
-    world.client.cues.fire(old.id)
-    declare(code(world), transport="worker")
-    world.deploy()
-    assert {cue.name: cue.status for cue in cues(world).values()} == {NAME: "active", f"replaced:{old.id}": "paused"}
-    made = world.deploy()
-    assert (actions(made)[f"replaced:{old.id}"], len(cues(world))) == ("delete", 2)
-    assert world.run_due() == 1
-    world.deploy()
-    assert {*cues(world)} == {NAME}
-
-
-def test_a_one_time_cue_moves_again_with_a_new_moment_in_one_patch(worlds: Worlds) -> None:
-    world = worlds(declare(CueTasks("billing"), at=SOON))
-    world.deploy()
-    world.clock.advance(days=1)
-    world.run_due()
-    assert (cues(world)[NAME].status, in_sync(world)) == ("completed", True)
-    declare(code(world), at=(NOON + timedelta(days=3)).isoformat())
-    wire = wired(world)
-    assert actions(world.deploy()) == {NAME: "resume"}
-    ((_, _, body),) = wire.writes
-    assert {*body} == {"schedule", "status", "payload"}
-    assert (cues(world)[NAME].status, in_sync(world)) == ("active", True)
-
-
-@pytest.mark.parametrize("crash_after", [1, 2, 3, None])
-def test_a_one_time_cue_that_ended_can_be_replaced_with_a_new_moment(worlds: Worlds, crash_after: int | None) -> None:
-    world = worlds(declare(CueTasks("billing"), at=SOON))
-    world.deploy()
-    world.clock.advance(days=1)
-    world.run_due()
-    declare(code(world), at=(NOON + timedelta(days=3)).isoformat(), transport="worker")
-    wire = wired(world, crash_after=crash_after)
-    with contextlib.suppress(Crash):
-        world.deploy()
-    wire.crash_after = None
-    world.deploy()
-    assert [(cue.name, cue.transport, cue.status) for cue in cues(world).values()] == [(NAME, "worker", "active")]
-
-
-@pytest.mark.parametrize("declared", [None, False])
-def test_a_one_time_cue_whose_moment_passed_while_it_was_paused_is_not_resumed(
-    worlds: Worlds, declared: bool | None
-) -> None:
-    world = worlds(declare(CueTasks("billing"), at=SOON))
-    world.deploy()
-    code(world)
-    world.deploy()
-    world.clock.advance(days=2)
-    declare(code(world), at=SOON, paused=declared)
-    assert actions(world.deploy()) == {NAME: "keep"}
-    assert cues(world)[NAME].status == "paused"
-
-
-def test_a_cue_that_would_fire_at_another_moment_than_the_declared_one_that_passed_is_paused(world: World) -> None:
-    declare(code(world), at=(NOON - timedelta(days=1)).isoformat())
-    assert actions(world.deploy()) == {NAME: "pause"}
-    assert in_sync(world)
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
