@@ -150,14 +150,14 @@ class CueTasks:
 
         def declare(function: Callable[P, R], /) -> Task[P, R]:
             base = _task_of(function, task)
-            check_payload(base.binder, payload or {}, base.name)
+            carried = check_payload(base.binder, payload or {}, base.name)
             policy = make_policy(base.name, max_late=max_late, timeout=timeout, **policies)
             check_timeout(policy, base.function, base.name)
             headers = make_headers(callback_headers, f"task {base.name!r}")
             declared = Declared(
                 name=name if name is None else check_part(name, "the schedule's name"),
                 schedule=when,
-                payload=dict(payload or {}),
+                payload=carried,
                 description=first_line(base.function) if description is None else description,
                 retry=make_retry(retry, base.name),
                 on_failure=make_on_failure(on_failure, base.name),

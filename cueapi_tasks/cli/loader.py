@@ -37,6 +37,7 @@ class Project:
 
 
 _PROJECT = pydantic.TypeAdapter(Project)
+_TABLE = pydantic.TypeAdapter(dict[str, Any])
 
 
 def load(reference: str | None) -> CueTasks:
@@ -59,7 +60,8 @@ def project(path: Path = Path("pyproject.toml")) -> Project:
         return Project()
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        return _PROJECT.validate_python(document.get("tool", {}).get("cueapi-tasks", {}))
+        tools = _TABLE.validate_python(document.get("tool", {}))
+        return _PROJECT.validate_python(tools.get("cueapi-tasks", {}))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AppLoadError("bad_pyproject", f"pyproject.toml cannot be read: {error}") from error
     except pydantic.ValidationError as error:

@@ -167,6 +167,8 @@ def destroy(app: str | None, name: str | None, environment: str | None, yes: boo
     if name is None and environment is not None:
         raise click.UsageError("--environment goes with --app; with code, set CUEAPI_ENVIRONMENT")
     declared = CueTasks(name, environment=environment) if name else load(app)
+    if name is None:
+        deploying.check_project(declared, project())
     with deploying.connect(declared.settings) as client:
         deploying.run_destroy(client, declared.owner, declared.former_owner, yes=yes)
 

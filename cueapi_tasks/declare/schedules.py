@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from croniter import CroniterError, croniter
+from croniter import CroniterBadDateError, CroniterError, croniter
 
 from ..errors import DeclarationError
 
@@ -59,9 +59,11 @@ def recurring(cron: str, zone: str) -> Recurring:
         )
     schedule = Recurring(cron=expression, timezone=check_zone(zone))
     try:
-        next_run(schedule, _ANY_DAY)
+        first = next_run(schedule, _ANY_DAY)
     except CroniterError as error:
         raise DeclarationError("bad_cron", _explain(expression, error)) from error
+    if first is None:
+        raise DeclarationError("bad_cron", f"cron {expression!r} never matches any date")
     return schedule
 
 
@@ -122,7 +124,10 @@ def next_run(schedule: Schedule, after: datetime) -> datetime | None:
     if isinstance(schedule, Once):
         return schedule.at if schedule.at > after else None
     local = after.astimezone(zoneinfo.ZoneInfo(schedule.timezone))
-    found: datetime = croniter(schedule.cron, local).get_next(datetime)
+    try:
+        found: datetime = croniter(schedule.cron, local).get_next(datetime)
+    except CroniterBadDateError:  # a seventh field may name years, and they pass
+        return None
     return found.astimezone(timezone.utc)
 
 
@@ -163,8 +168,6 @@ def _is_zone(name: str) -> bool:
 
 def _explain(cron: str, error: CroniterError) -> str:
     fields = len(cron.split())
-    if "failed to find next date" in str(error):
-        return f"cron {cron!r} never matches any date"
     if fields not in (5, 6, 7) and not cron.startswith("@"):
         return (
             f"cron {cron!r} has {fields} fields; write five: minute hour day-of-month month day-of-week, "

@@ -126,8 +126,8 @@ def first_line(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0].strip()
 
 
-def check_payload(binder: Binder, payload: Mapping[str, Any], name: str) -> None:
-    """Raise unless the function can take this payload and JSON can carry it."""
+def check_payload(binder: Binder, payload: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the payload as JSON carries it, or raise unless it can and the function can take it."""
     reserved = [key for key in RESERVED_KEYS if key in payload]
     if reserved:
         raise DeclarationError(
@@ -135,10 +135,12 @@ def check_payload(binder: Binder, payload: Mapping[str, Any], name: str) -> None
             f"task {name!r}: the payload key {reserved[0]!r} is CueAPI's own; rename it",
         )
     try:
-        json.dumps(payload, allow_nan=False).encode("ascii")
-        binder.check(payload)
+        carried: dict[str, Any] = json.loads(json.dumps(dict(payload), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DeclarationError("payload_not_json", f"task {name!r}: the payload is not JSON: {error}") from error
+    try:
+        binder.check(carried)
     except PayloadError as error:
         if error.code != "unresolved_annotation":  # it may be defined further down; the run will tell
             raise DeclarationError(error.code, f"task {name!r} cannot take its payload: {error}") from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DeclarationError("payload_not_json", f"task {name!r}: the payload is not JSON: {error}") from error
+    return carried

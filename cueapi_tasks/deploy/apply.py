@@ -108,7 +108,7 @@ class _Step:
         """Make the change, or raise."""
         match self._change:
             case Change(action=Action.CREATE, spec=CueSpec() as spec):
-                self._create(spec, paused=bool(spec.paused))
+                self._create(spec, paused_by=BY_DEPLOY if spec.paused else None)
             case Change(action=Action.REPLACE, spec=CueSpec() as spec):
                 self._replace(spec, self._settled())
             case Change(action=Action.DELETE):
@@ -150,8 +150,8 @@ class _Step:
             cue = self._fresh()
         return cue
 
-    def _create(self, spec: CueSpec, *, paused: bool) -> Cue:
-        stamp = self._stamp(spec, paused_by=BY_DEPLOY if spec.paused else None)
+    def _create(self, spec: CueSpec, *, paused_by: str | None) -> Cue:
+        stamp = self._stamp(spec, paused_by=paused_by)
         fields: dict[str, Any] = {**_schedule(spec.schedule), "payload": spec.wire_payload(stamp)}
         fields |= {"retry": _retry(spec), "on_failure": _on_failure(spec)}
         if spec.description:
@@ -165,7 +165,9 @@ class _Step:
                 made = self._cues.create(spec.name, callback=spec.callback, transport=spec.transport, **fields)
         except DuplicateCueNameError as error:
             raise self._taken(spec.name, error) from error
-        return self._patch(made, status="paused") if paused else made
+        if paused_by == BY_REPLACE_PAUSED:
+            return self._patch(made, status="paused", payload=spec.wire_payload(replace(stamp, paused_by=None)))
+        return self._patch(made, status="paused") if paused_by else made
 
     def _taken(self, name: str, error: CueAPIError) -> CueAPIError | DeployError:
         """Return the error for a name that somebody took since the plan was made, with who it was."""
@@ -184,11 +186,11 @@ class _Step:
 
     def _paused_by(self, cue: Cue) -> str | None:
         """Return what the stamp of a cue that ends paused says: a deploy did it, now or before, or else a person."""
-        if "status" in self._change.fields:
-            return BY_DEPLOY
-        stamp = read_stamp(cue.payload)
+        stamp, spec = read_stamp(cue.payload), self._change.spec
         before = stamp.paused_by if stamp and self._change.action is not Action.ADOPT else None
-        return before if before == BY_DEPLOY else None
+        declared = spec is not None and spec.paused
+        by_deploy = "status" in self._change.fields and (declared or before != BY_REPLACE_PAUSED)
+        return BY_DEPLOY if by_deploy or before == BY_DEPLOY else None
 
     def _pause(self, cue: Cue) -> None:
         stamp = self._revised(replace(stamp_of(cue), paused_by=BY_DEPLOY))
@@ -205,11 +207,11 @@ class _Step:
     def _replace(self, spec: CueSpec, old: Cue) -> None:
         """Park the old cue, make the new one and verify it, and delete the old one once nothing of it is in flight."""
         parked = old if is_parked(old, stamp_of(old)) else self._park(old)
+        by_person = BY_REPLACE_PAUSED if spec.paused is None and is_paused_by_a_person(parked) else None
         try:
-            made = self._create(spec, paused=bool(spec.paused) or is_paused_by_a_person(parked))
+            made = self._create(spec, paused_by=BY_DEPLOY if spec.paused else by_person)
         except (CueAPIError, DeployError):
-            if parked is not old:
-                self._patch(parked, name=old.name, status=old.status, payload=old.payload)
+            self._unpark(parked)
             raise
         if normal.difference(normal.of_cue(self._get(made.id)), normal.of_spec(spec)):
             raise DeployError("not_verified", "the new cue is not what is declared; the old one is kept, parked")
@@ -221,6 +223,15 @@ class _Step:
         stamp = replace(stamp_of(cue), paused_by=by)
         payload = {**cue.payload, STAMP_KEY: stamp.to_json()}
         return self._patch(cue, name=parked_name(cue), status="paused", payload=payload)
+
+    def _unpark(self, cue: Cue) -> None:
+        """Put a parked cue back, whichever deploy parked it; one whose moment has passed must not fire again."""
+        stamp, when = stamp_of(cue), normal.schedule_of(cue)
+        over = isinstance(when, Once) and when.at <= self._pace.now()
+        by_person = is_paused_by_a_person(cue)
+        stamp = replace(stamp, paused_by=BY_DEPLOY if over and not by_person else None)
+        status = "paused" if over or by_person else "active"
+        self._patch(cue, name=stamp.cue_name, status=status, payload={**cue.payload, STAMP_KEY: stamp.to_json()})
 
     def _remove(self, cue: Cue) -> None:
         with self._pace.turn():

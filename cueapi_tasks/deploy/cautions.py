@@ -77,7 +77,8 @@ def of_schedule(schedule: Schedule, policy: Policy, now: datetime) -> Iterator[W
         return
     yield from _of_fields(schedule.cron)
     if not runs_every_hour(schedule.cron):
-        for change in clock_changes(schedule.timezone, now.astimezone(timezone.utc).date().isoformat()):
+        changes = clock_changes(schedule.timezone, now.astimezone(timezone.utc).date().isoformat())
+        for change in (change for change in changes if change.moment > now):
             yield from _of_clock_change(schedule, policy, change)
 
 

@@ -93,7 +93,7 @@ class Plan:
     @property
     def writes(self) -> list[Change]:
         """The changes that write something."""
-        return self.changed or ([self.raised] if self.raised else [])
+        return [*self.changed, *([self.raised] if self.raised else [])]
 
     @property
     def conflicts(self) -> list[Change]:

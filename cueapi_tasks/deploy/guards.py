@@ -76,9 +76,8 @@ def _moved_host(change: Change) -> tuple[str, str] | None:
 
 
 def _is_private(host: str) -> bool:
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
-        return True
+    name = host.rstrip(".")
     try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:  # a name; only the service can tell where it leads
-        return False
+        return not ipaddress.ip_address(name).is_global
+    except ValueError:  # a name: with a dot, only the service can tell where it leads
+        return "." not in name or name.endswith((".localhost", ".local", ".internal"))

@@ -84,11 +84,11 @@ def digests(fields: Fields) -> str:
     return ".".join(_digest(fields, part) for part in PARTS)
 
 
-def edited(stamp: Stamp, actual: Fields, wanted: Fields) -> Sequence[str]:
+def edited(stamp: Stamp, actual: Fields) -> Sequence[str]:
     """Return the parts of a cue that are no longer as the deploy that wrote its stamp left them."""
     left = dict(zip(PARTS, (stamp.digests or "").split("."), strict=False)) if stamp.digests else {}
-    compared = actual if HEADERS in wanted else {name: value for name, value in actual.items() if name != HEADERS}
-    return [part for part in left if _digest(compared, part) != left[part]]
+    plain = {name: value for name, value in actual.items() if name != HEADERS}  # as it was, had no code declared any
+    return [part for part in left if left[part] not in (_digest(actual, part), _digest(plain, part))]
 
 
 def schedule_of(cue: Cue) -> Schedule:

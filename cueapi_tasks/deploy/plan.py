@@ -14,7 +14,7 @@ from ..declare.spec import CueSpec, Owner, read_stamp
 from . import normal
 from .change import Action, Change, Plan, Warned
 from .forecast import with_forecast
-from .ownership import BY_DEPLOY, BY_REPLACE, Remote, sort_out, stamp_of
+from .ownership import BY_DEPLOY, BY_REPLACE, BY_REPLACE_PAUSED, Remote, is_parked, sort_out, stamp_of
 
 ENDED = ("completed", "failed")
 REVISION = f"{normal.STAMP}.revision"
@@ -123,7 +123,7 @@ def _existing(spec: CueSpec, wanted: normal.Fields, cue: Cue, now: datetime) -> 
     fields = _status(spec, cue, normal.difference(actual, wanted))
     if not fields:
         return kept
-    return replace(kept, action=_action(fields), fields=fields, drift=_drift(cue, fields, actual, wanted))
+    return replace(kept, action=_action(fields), fields=fields, drift=_drift(cue, fields, actual))
 
 
 def _passed(kept: Change, cue: Cue, now: datetime) -> Change:
@@ -157,6 +157,8 @@ def _wanted_status(spec: CueSpec, cue: Cue, paused_by: str | None, *, moved: boo
         return cue.status
     if spec.paused is not None:
         return "paused" if spec.paused else "active"
+    if paused_by == BY_REPLACE_PAUSED:  # it may be the new cue, made and not paused yet
+        return "paused"
     return "active" if paused_by in (BY_DEPLOY, BY_REPLACE) else cue.status
 
 
@@ -168,12 +170,12 @@ def _action(fields: Mapping[str, tuple[Any, Any]]) -> Action:
     return {"active": Action.RESUME, "paused": Action.PAUSE}.get(fields.get("status", ("", ""))[1], Action.UPDATE)
 
 
-def _drift(cue: Cue, fields: Mapping[str, Any], actual: normal.Fields, wanted: normal.Fields) -> tuple[str, ...]:
+def _drift(cue: Cue, fields: Mapping[str, Any], actual: normal.Fields) -> tuple[str, ...]:
     """Return the differing fields that somebody changed since the last deploy, by its own record in the stamp."""
     stamp = stamp_of(cue)
-    edited = normal.edited(stamp, actual, wanted)
+    edited = normal.edited(stamp, actual)
     drifted = [name for name in fields if normal.part_of(name) in edited and not name.startswith(normal.STAMP)]
-    by_hand = cue.name != stamp.cue_name and "name" in fields
+    by_hand = cue.name != stamp.cue_name and "name" in fields and not is_parked(cue, stamp)
     return (*(["name"] if by_hand else []), *drifted)
 
 
@@ -213,13 +215,18 @@ def _removed(cue: Cue, *, prune: bool) -> Change:
 
 def _raised(made: Plan) -> Change | None:
     """Return the stamp to raise, so that the next deploy of older code is seen as one."""
-    if made.revision is None or made.revision <= (made.highest or 0) or made.changed:
+    stamps_it = any(change.action is not Action.DELETE for change in made.changed)
+    if made.revision is None or made.revision <= (made.highest or 0) or stamps_it:
         return None
-    kept = next((change for change in made.changes if change.spec and change.cue), None)
-    if kept is None or kept.cue is None or kept.action is not Action.KEEP or kept.cue.status in ENDED:
+    kept = next((change for change in made.of(Action.KEEP) if _can_carry(change)), None)
+    if kept is None or kept.cue is None:
         return None
     fields = {REVISION: (stamp_of(kept.cue).revision, made.revision)}
     return replace(kept, action=Action.UPDATE, fields=fields)
+
+
+def _can_carry(kept: Change) -> bool:
+    return kept.spec is not None and kept.cue is not None and kept.cue.status not in ENDED
 
 
 def _warnings(made: Plan) -> Iterator[Warned]:

@@ -49,10 +49,11 @@ def save(path: Path, plan: Plan, target: Target, cues: Iterable[Cue]) -> None:
     """Write a plan to a file that only its owner can read, whole or not at all."""
     saved = SavedPlan(kind=KIND, version=VERSION, target=target, state=state_of(plan, cues), plan=plan)
     try:
-        # such a file is its owner's alone from the start
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(_FORM.dump_json(saved, indent=1))
-        Path(file.name).replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            part = Path(folder) / "plan"
+            part.touch(mode=0o600)  # its owner's alone from the start
+            part.write_bytes(_FORM.dump_json(saved, indent=1))
+            part.replace(path)
     except OSError as error:
         raise DeployError("plan_not_written", f"the plan could not be written to {path}: {error}") from error
 

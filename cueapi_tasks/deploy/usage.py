@@ -43,9 +43,10 @@ def counted(cues: Iterable[Cue | None]) -> int:
 def usage_of(plan: Plan, cues: Iterable[Cue], account: Account, now: datetime) -> Usage:
     """Return what the account will use once the plan is carried out."""
     gone = counted(change.cue for change in plan.of(Action.DELETE))
+    back = sum("status" in change.fields and not counted([change.cue]) for change in plan.changes if change.cue)
     specs = [change.spec for change in plan.changes if change.spec and not change.spec.paused]
     return Usage(
-        cues=counted(cues) + plan.count(Action.CREATE) - gone,
+        cues=counted(cues) + plan.count(Action.CREATE) + back - gone,
         cue_limit=account.active_cue_limit,
         runs=sum(runs_a_month(spec.schedule, now) for spec in specs),
         run_limit=account.monthly_execution_limit,
@@ -71,19 +72,23 @@ def runs_a_month(schedule: Schedule, now: datetime) -> int:
     if isinstance(schedule, Once):
         return int(now < schedule.at <= now + timedelta(days=MONTH))
     fields = _fields(schedule.cron)
-    seconds = len(fields[5]) if len(fields) > 5 else 1
+    seconds = _size(fields[5], 60) if len(fields) > 5 else 1
     a_day = _size(fields[0], 60) * _size(fields[1], 24) * seconds
     return a_day * _days(schedule, now)
 
 
 def _days(schedule: Recurring, now: datetime) -> int:
-    """Return on how many of the next days the schedule runs, found by running it at one minute of each."""
-    rest = " ".join(schedule.cron.split()[2:5]) if not schedule.cron.startswith("@") else _alias(schedule.cron)
-    if rest == "* * *":
+    """Return on how many of the next days the schedule runs, found by running it at the first minute of each."""
+    parts = schedule.cron.split()
+    rest = " ".join(parts[2:5]) if not schedule.cron.startswith("@") else _alias(schedule.cron)
+    if rest == "* * *" and len(parts) < 7:
         return MONTH
+    minute, hour = (0 if field == ["*"] else field[0] for field in _fields(schedule.cron)[:2])
+    years = f" 0 {parts[6]}" if len(parts) == 7 else ""
     today = now.astimezone(ZoneInfo(schedule.timezone)).replace(tzinfo=None)
     end = today + timedelta(days=MONTH)
-    days: Iterator[datetime] = croniter(f"0 0 {rest}", today).all_next(datetime)
+    cron = croniter(f"{minute} {hour} {rest}{years}", today, max_years_between_matches=1)  # it ends where years do
+    days: Iterator[datetime] = cron.all_next(datetime)
     return sum(1 for _ in itertools.takewhile(lambda day: day <= end, days))
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
-from croniter import CroniterBadDateError, CroniterError
+from croniter import CroniterError
 
 from ..declare.schedules import Once, Recurring, Schedule, latest_run, next_run, runs_after
 from .profile import Profile, Quirk
@@ -105,11 +105,10 @@ def first_run(*, kind: str, cron: str | None, at: datetime | None, zone: str, no
         raise Unchecked(400, "invalid_schedule", f"The cron expression is over {MAX_CRON} characters")
     try:
         run = next_run(Recurring(cron=cron, timezone=proper), now)
-    except CroniterBadDateError as error:
-        raise Unchecked(400, "invalid_schedule", f"The cron expression never matches: {cron}") from error
     except (CroniterError, ValueError, OverflowError, RecursionError) as error:
         raise ApiError(400, "invalid_schedule", f"Invalid cron expression: {cron}") from error
-    assert run is not None  # a recurring schedule that croniter accepts has a next run
+    if run is None:
+        raise Unchecked(400, "invalid_schedule", f"The cron expression never matches: {cron}")
     return run
 
 
