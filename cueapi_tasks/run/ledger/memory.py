@@ -31,7 +31,8 @@ class Row:
     retry_at: float = 0.0
     answer: Answer | None = None
     outcome: Outcome | None = None
-    report: str = "none"
+    reported: bool = False
+    accepted: bool = False
     finished_at: float = 0.0
 
     def held(self, now: float) -> bool:
@@ -111,7 +112,7 @@ class MemoryLedger:
             if (row := self._owned(execution_id, token)) is None:
                 return False
             row.state, row.owner, row.answer, row.outcome = "finished", None, answer, outcome
-            row.report, row.finished_at = "due", time.monotonic()
+            row.finished_at = time.monotonic()
             return True
 
     def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
@@ -134,21 +135,21 @@ class MemoryLedger:
             due = [
                 Report(execution_id=each, outcome=row.outcome, age=now - row.finished_at)
                 for each, row in self._rows.items()
-                if row.scope == scope and row.report == "due" and row.outcome is not None
+                if row.scope == scope and not row.reported and row.outcome is not None
             ]
         return sorted(due, key=lambda report: -report.age)[:limit]
 
     def reported(self, execution_id: str, *, accepted: bool) -> None:
         """Note that reporting has ended; see `Ledger.reported`."""
         with self._lock:
-            if (row := self._rows.get(execution_id)) and row.report == "due":
-                row.report = "done" if accepted else "refused"
+            if (row := self._rows.get(execution_id)) and row.answer and not row.reported:
+                row.reported, row.accepted = True, accepted
 
     def purge(self, *, age: float, limit: int) -> int:
         """Remove old executions; see `Ledger.purge`."""
         with self._lock:
             before = time.monotonic() - age
-            over = [(row.finished_at, each) for each, row in self._rows.items() if row.report in ("done", "refused")]
+            over = [(row.finished_at, each) for each, row in self._rows.items() if row.reported]
             old = [each for moment, each in sorted(over) if moment < before][:limit]
             for each in old:
                 del self._rows[each]

@@ -18,14 +18,15 @@ CREATE TABLE IF NOT EXISTS cueapi_tasks_execution (
     answer_status integer,
     answer        text,
     outcome       text,
-    report        text NOT NULL DEFAULT 'none' CHECK (report IN ('none', 'due', 'done', 'refused')),
     created_at    double precision NOT NULL,
-    finished_at   double precision
+    finished_at   double precision,
+    reported_at   double precision,
+    accepted      integer
 );
 
-CREATE INDEX IF NOT EXISTS cueapi_tasks_execution_open ON cueapi_tasks_execution (scope, report, finished_at, task)
-    WHERE report IN ('none', 'due');
+CREATE INDEX IF NOT EXISTS cueapi_tasks_execution_open ON cueapi_tasks_execution (scope, finished_at, task)
+    WHERE reported_at IS NULL;
 CREATE INDEX IF NOT EXISTS cueapi_tasks_execution_over ON cueapi_tasks_execution (finished_at)
-    WHERE report IN ('done', 'refused');
+    WHERE reported_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS cueapi_tasks_execution_kept ON cueapi_tasks_execution (scope, transport, lease_until)
     WHERE delivery IS NOT NULL AND state <> 'finished';

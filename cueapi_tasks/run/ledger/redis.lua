@@ -1,7 +1,7 @@
 -- The ledger's transactions. ARGV: the name of one, and its arguments as JSON; moments and durations are milliseconds,
 -- by the server's clock. A row is a hash in which an empty text stands for nothing.
 local PREFIX = 'cueapi-tasks:'
-local NUMBERS = {'lease_until', 'starts', 'attempt', 'retry_at', 'finished_at'}
+local NUMBERS = {'lease_until', 'starts', 'attempt', 'retry_at', 'finished_at', 'reported_at'}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -22,8 +22,8 @@ local function blank(entry)
   return {
     id = entry.id, scope = entry.scope, task = entry.task, cue_id = entry.cue_id, transport = entry.transport,
     state = 'waiting', owner = '', lease_until = 0, starts = 0, attempt = entry.attempt, retry_at = 0, crashed = '',
-    decision = '', delivery = '', answer_status = '', answer = '', outcome = '', report = 'none',
-    created_at = now, finished_at = 0,
+    decision = '', delivery = '', answer_status = '', answer = '', outcome = '',
+    created_at = now, finished_at = 0, reported_at = 0, accepted = '',
   }
 end
 
@@ -43,7 +43,7 @@ local function due_list(scope) return 'due:' .. scope end
 local function list_everywhere(row)
   list(kept_list(row.scope, row.transport), row, row.delivery ~= '' and row.state ~= 'finished', row.lease_until)
   list(running_list(row.scope, row.task), row, row.state == 'running' and row.decision == 'run', row.lease_until)
-  list(due_list(row.scope), row, row.report == 'due', row.finished_at)
+  list(due_list(row.scope), row, row.state == 'finished' and row.reported_at == 0, row.finished_at)
 end
 
 local function save(row)
@@ -158,7 +158,7 @@ end
 function run.finish(a)
   local row = owned(a)
   if not row then return 0 end
-  row.state, row.owner, row.finished_at, row.report = 'finished', '', now, 'due'
+  row.state, row.owner, row.finished_at = 'finished', '', now
   row.answer_status, row.answer, row.outcome = a.status, a.answer, a.outcome
   save(row)
   return 1
@@ -166,8 +166,8 @@ end
 
 function run.reported(a)
   local row = load(a.id)
-  if row and row.report == 'due' then
-    row.report = a.report
+  if row and row.state == 'finished' and row.reported_at == 0 then
+    row.reported_at, row.accepted = now, a.accepted
     save(row)
     redis.call('PEXPIRE', key_of(a.id), a.keep)
   end

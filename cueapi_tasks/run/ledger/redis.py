@@ -103,8 +103,8 @@ class RedisLedger:
 
     def reported(self, execution_id: str, *, accepted: bool) -> None:
         """Note that reporting has ended, and let the row expire; see `Ledger.reported`."""
-        report = "done" if accepted else "refused"
-        self._run("reported", id=execution_id, report=report, keep=_milliseconds(KEEP_SECONDS))
+        said = "yes" if accepted else "no"
+        self._run("reported", id=execution_id, accepted=said, keep=_milliseconds(KEEP_SECONDS))
 
     def purge(self, *, age: float, limit: int) -> int:  # noqa: ARG002 - nothing is left to remove
         """Do nothing: reported rows expire by themselves."""

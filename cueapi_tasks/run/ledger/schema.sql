@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS execution (
     task          TEXT NOT NULL,
     cue_id        TEXT NOT NULL,
     transport     TEXT NOT NULL,             -- webhook, worker
-    state         TEXT NOT NULL CHECK (state IN ('running', 'waiting', 'finished')),
+    state         TEXT NOT NULL CHECK (state = 'running' OR state = 'waiting' OR state = 'finished'),
     owner         TEXT,                      -- the token of who holds it, or held it when its lease ran out
     lease_until   REAL NOT NULL DEFAULT 0,   -- held until then; where it was given back: when
     starts        INTEGER NOT NULL,          -- how often it was started
@@ -19,15 +19,15 @@ CREATE TABLE IF NOT EXISTS execution (
     answer_status INTEGER,
     answer        TEXT,                      -- JSON
     outcome       TEXT,                      -- JSON
-    report        TEXT NOT NULL DEFAULT 'none' CHECK (report IN ('none', 'due', 'done', 'refused')),
     created_at    REAL NOT NULL,
-    finished_at   REAL
+    finished_at   REAL,
+    reported_at   REAL,                      -- when the API had the outcome, or would never take it
+    accepted      INTEGER                    -- which of the two
 );
 
--- One index for what is unfinished (report 'none', finished_at NULL), by task, and for what is still to be reported, by
--- time: every index that a claim touches is another page to write.
-CREATE INDEX IF NOT EXISTS execution_open ON execution (scope, report, finished_at, task)
-    WHERE report IN ('none', 'due');
-CREATE INDEX IF NOT EXISTS execution_over ON execution (finished_at) WHERE report IN ('done', 'refused');
+-- One index for what is unfinished, by task, and for what is still to be reported, by time: every index that a claim
+-- touches is another page to write. Conditions are plain comparisons: for an IN each statement builds a table.
+CREATE INDEX IF NOT EXISTS execution_open ON execution (scope, finished_at, task) WHERE reported_at IS NULL;
+CREATE INDEX IF NOT EXISTS execution_over ON execution (finished_at) WHERE reported_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS execution_kept ON execution (scope, transport, lease_until)
     WHERE delivery IS NOT NULL AND state <> 'finished';

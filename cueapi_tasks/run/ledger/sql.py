@@ -28,10 +28,9 @@ _HOLD = """
     SET state = 'waiting', owner = ?, lease_until = {now} + ?, crashed = ?, max_attempts = ?,
         delivery = coalesce(?, delivery)
     WHERE execution_id = ?"""
-# a condition that says less than the one before it is the partial index's own: SQLite uses the index only then
 _OTHER = """
     SELECT 1 FROM {table}
-    WHERE scope = ? AND report = 'none' AND report IN ('none', 'due') AND finished_at IS NULL AND task = ?
+    WHERE scope = ? AND reported_at IS NULL AND finished_at IS NULL AND task = ?
         AND state = 'running' AND decision = 'run' AND lease_until > {now} AND execution_id <> ? LIMIT 1"""
 _START = """
     UPDATE {table} SET state = 'running', starts = ?, decision = ?, crashed = 0, retry_at = NULL
@@ -46,8 +45,7 @@ _RELEASE = """
     WHERE execution_id = ? AND owner = ? AND attempt < ?"""
 _FINISH = """
     UPDATE {table}
-    SET state = 'finished', owner = NULL, answer_status = ?, answer = ?, outcome = ?, report = 'due',
-        finished_at = {now}
+    SET state = 'finished', owner = NULL, answer_status = ?, answer = ?, outcome = ?, finished_at = {now}
     WHERE execution_id = ? AND owner = ?"""
 _LAPSED = """
     SELECT execution_id, delivery, attempt, {greatest}(coalesce(retry_at - {now}, 0.0), 0.0) AS retry_in FROM {table}
@@ -55,12 +53,14 @@ _LAPSED = """
     ORDER BY lease_until LIMIT ?"""
 _UNREPORTED = """
     SELECT execution_id, outcome, {now} - finished_at AS age FROM {table}
-    WHERE scope = ? AND report = 'due' AND report IN ('none', 'due') ORDER BY finished_at LIMIT ?"""
-_REPORTED = "UPDATE {table} SET report = ? WHERE execution_id = ? AND report = 'due'"
+    WHERE scope = ? AND reported_at IS NULL AND finished_at > 0 ORDER BY finished_at LIMIT ?"""
+_REPORTED = """
+    UPDATE {table} SET reported_at = {now}, accepted = ?
+    WHERE execution_id = ? AND finished_at IS NOT NULL AND reported_at IS NULL"""
 _PURGE = """
     DELETE FROM {table} WHERE execution_id IN (
         SELECT execution_id FROM {table}
-        WHERE report IN ('done', 'refused') AND finished_at < {now} - ? ORDER BY finished_at LIMIT ?)"""
+        WHERE reported_at IS NOT NULL AND finished_at < {now} - ? ORDER BY finished_at LIMIT ?)"""
 
 
 class Dialect(dict[str, str]):
@@ -164,7 +164,7 @@ class SqlLedger(ABC):
 
     def reported(self, execution_id: str, *, accepted: bool) -> None:
         """Note that reporting has ended; see `Ledger.reported`."""
-        self._change(_REPORTED, ("done" if accepted else "refused", execution_id))
+        self._change(_REPORTED, (int(accepted), execution_id))
 
     def purge(self, *, age: float, limit: int) -> int:
         """Remove old executions; see `Ledger.purge`."""
