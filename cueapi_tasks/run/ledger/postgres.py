@@ -91,12 +91,15 @@ class PostgresLedger(SqlLedger):
             raise LedgerError("ledger_unavailable", message) from error
 
     def _connect(self) -> Connection:
-        return Connection.connect(
+        connection = Connection.connect(
             self._conninfo,
             autocommit=True,
             row_factory=dict_row,
             prepare_threshold=None,  # poolers between here and the server may not know prepared statements
         )
+        # who waited for a lock must see what its owner wrote, whatever the database's default is
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return connection
 
 
 def _alive(connection: Connection) -> bool:
