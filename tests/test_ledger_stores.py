@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from cueapi_tasks import ConfigurationError, LedgerError
 from cueapi_tasks.run.ledger import init_ledger, open_ledger, sql, sqlite
@@ -179,6 +180,22 @@ def test_redis_goes_on_after_its_scripts_and_connections_are_gone(redis_url: str
         client.script_flush()
         client.client_kill_filter(_type="normal", skipme=True)
         assert ledger.claim(E1, lease=30) == Running()
+
+
+def test_a_script_whose_answer_is_lost_is_not_sent_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = redis.connection.Connection
+    read = connection.read_response
+
+    def lose_one(self: object, **more: object) -> None:
+        monkeypatch.setattr(connection, "read_response", read)
+        raise redis.ConnectionError("gone")
+
+    with redis_store(redis_url) as store:
+        ledger = store.open()
+        claim(ledger)
+        monkeypatch.setattr(connection, "read_response", lose_one)
+        with pytest.raises(LedgerError, match="gone"):
+            ledger.claim(OTHER, lease=30)
 
 
 # PostgreSQL
