@@ -11,6 +11,7 @@ from hypothesis import settings
 from cueapi_tasks import CueTasks
 from cueapi_tasks.config import APP_VARIABLE, VARIABLES
 
+from . import stores
 from .support import SECRET, Clock, World
 
 # the same examples on every run; how long one takes says something of the machine only
@@ -47,3 +48,30 @@ def worlds(tmp_path: Path) -> Iterator[Callable[[CueTasks], World]]:
     yield make
     for world in made:
         world.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with stores.redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with stores.postgres_server(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "memory", "redis", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[stores.Store]:
+    """Give each kind of ledger in turn, empty."""
+    if request.param == "memory":
+        made = stores.memory_store()
+    elif request.param == "sqlite":
+        made = stores.sqlite_store(tmp_path / "made" / "on first use" / "ledger.db")
+    elif request.param == "redis":
+        made = stores.redis_store(request.getfixturevalue("redis_url"))
+    else:
+        made = stores.postgres_store(request.getfixturevalue("postgres_url"))
+    with made as opened:
+        yield opened

@@ -28,7 +28,11 @@ FLOORS = [
 """The package's top-level names, ground floor first; "" is the package itself."""
 
 SERVER_MAY_USE = ("errors", "config", "log", "web", "declare.schedules")
-DEFERRED = {("app", "cueapi"): "the client is loaded when the first outcome is reported"}
+DEFERRED = {
+    ("app", "cueapi"): "the client is loaded when the first outcome is reported",
+    ("run.ledger", "redis"): "its library is an extra",
+    ("run.ledger", "postgres"): "its library is an extra",
+}
 
 
 def modules(package: str) -> dict[str, ast.Module]:
@@ -131,8 +135,13 @@ def test_low_things_do_not_know_high_things(module: str, must_not_know: str) -> 
     assert [other for one, other in OURS if one == module and other.startswith(must_not_know)] == []
 
 
-def test_httpx_and_sqlite_have_one_door_each() -> None:
-    doors = {"httpx": {"server.deliver"}, "sqlite3": {"server.database", "run.ledger.sqlite"}}
+def test_each_outside_library_has_its_doors() -> None:
+    doors = {
+        "httpx": {"server.deliver"},
+        "sqlite3": {"server.database", "run.ledger.sqlite"},
+        "redis": {"run.ledger.redis"},
+        "psycopg": {"run.ledger.postgres"},
+    }
     for library, allowed in doors.items():
         assert {one for one, name in edges("cueapi_tasks") if name.split(".")[0] == library} <= allowed
     assert {one for one, name in edges("cueapi") if name.split(".")[0] == "httpx"} <= {"_http", "client"}
@@ -172,7 +181,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_a_receiver_loads_neither_http_client_nor_flask_nor_the_server() -> None:
-    heavy = {"httpx", "flask", "rich", "click", "waitress", "cueapi_tasks.server", "cueapi_tasks.cli"}
+    heavy = {"httpx", "flask", "rich", "click", "waitress", "redis", "psycopg"}
+    heavy |= {"cueapi_tasks.server", "cueapi_tasks.cli"}
     assert loaded_by("import cueapi_tasks; cueapi_tasks.CueTasks('a', ledger='sqlite:////x').receiver") & heavy == set()
 
 

@@ -1,7 +1,11 @@
 """What every ledger promises, in values and one protocol.
 
 No function runs again after its success was recorded: `claim` hands an execution to one owner at a time, for as
-long as its lease is renewed, and to nobody once it is finished. Leases are durations, judged by the store's clock.
+long as its lease is renewed, and to nobody once it is finished. Leases are durations in seconds, judged by the
+store's own clock.
+
+A row is *waiting* (held for later, given back, or between two attempts), *running*, or *finished*. It is held by an
+owner while its lease is fresh, waiting or running.
 """
 
 from __future__ import annotations
@@ -14,11 +18,18 @@ from ..outcome import Outcome
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
+KEEP_SECONDS = 30 * 24 * 3600.0
+"""How long a finished execution keeps its answer."""
+
+RUN = "run"
+"""The decision that nothing stands in the way of a run."""
+OVERLAP = "overlap"
+"""The decision against a run while another execution of the same task is running."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """The execution that is to be claimed."""
+    """The execution that is to be claimed or started."""
 
     execution_id: str
     scope: str
@@ -26,8 +37,15 @@ class Entry:
     task: str
     cue_id: str
     transport: str
+    """`webhook` or `worker`."""
     attempt: int
     max_attempts: int
+    decision: str = RUN
+    """What the policies decide, if nothing is decided yet; what stands in the row wins."""
+    exclusive: bool = False
+    """Whether `RUN` becomes `OVERLAP` if another execution of the same scope and task is running now."""
+    delivery: Mapping[str, Any] | None = None
+    """The whole delivery as JSON has it, for a worker that may have to take it up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +58,22 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """This caller runs it; `token` guards what it writes afterwards."""
+    """This caller has it; `token` guards what it writes afterwards."""
 
     token: str
     starts: int
-    """How often it was claimed, this time included."""
+    """How often it was started, this time included."""
+    attempt: int
+    """The highest attempt seen."""
+    decision: str | None
+    """Decided once, at the first start; None while it is only held."""
+    crashed: bool = False
+    """Whether it was taken from an owner whose lease ran out in the middle of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Another owner runs it and its lease is fresh."""
+    """Another owner has it and its lease is fresh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +84,17 @@ class Finished:
 
 
 Claim = Claimed | Running | Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapsed:
+    """An unfinished execution that nobody holds: its owner died, or gave it back."""
+
+    execution_id: str
+    delivery: Mapping[str, Any]
+    attempt: int
+    retry_in: float
+    """Seconds until its next attempt is due; 0 where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +111,34 @@ class Ledger(Protocol):
     """A store of executions; every method is one transaction and raises `LedgerError` if that fails."""
 
     def claim(self, entry: Entry, *, lease: float) -> Claim:
-        """Take the execution for `lease` seconds, unless it is finished or another owner's lease is fresh.
+        """Take and start the execution, unless it is finished or another owner's lease is fresh.
 
         The highest attempt seen is kept in the row, whatever the answer is.
         """
         ...
 
+    def hold(self, entry: Entry, *, lease: float) -> Claim:
+        """Take the execution without starting it: no start is counted and nothing is decided; see `start`."""
+        ...
+
+    def start(self, entry: Entry, token: str) -> Claimed | None:
+        """Start what this token holds; None if it is no longer this owner's."""
+        ...
+
+    def postpone(self, execution_id: str, token: str, *, attempt: int, delay: float) -> bool:
+        """Keep it, waiting, for the attempt that is due in `delay` seconds; False if another owner has it now."""
+        ...
+
     def renew(self, tokens: Sequence[str], *, lease: float) -> None:
         """Extend the leases that these tokens still hold."""
+        ...
+
+    def abandon(self, tokens: Sequence[str]) -> None:
+        """End the leases that these tokens still hold, as if they had run out."""
+        ...
+
+    def forget(self, execution_id: str, token: str) -> None:
+        """Remove an execution that this token holds and that was never started."""
         ...
 
     def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:
@@ -94,12 +149,20 @@ class Ledger(Protocol):
         """Record how it ended, its outcome still to be reported; False if another owner has it now."""
         ...
 
+    def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
+        """Return unfinished executions with a kept delivery that nobody holds, oldest first."""
+        ...
+
     def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:
         """Return finished executions whose outcome is still to be reported, oldest first."""
         ...
 
     def reported(self, execution_id: str, *, accepted: bool) -> None:
         """Note that the API has the outcome, or will never take it."""
+        ...
+
+    def purge(self, *, age: float, limit: int) -> int:
+        """Remove up to `limit` executions finished more than `age` seconds ago and no longer due; return how many."""
         ...
 
     def close(self) -> None:
