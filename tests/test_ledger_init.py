@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,8 @@ def test_the_command_makes_the_table_in_postgresql_and_may_be_run_again(
     for _ in range(2):
         assert main(["ledger", "init", written(tmp_path, postgres_url)]) == 0
     assert "ready" in capsys.readouterr().out
-    ledger = open_ledger(postgres_url)
-    assert ledger.unreported("billing", limit=1) == []
-    ledger.close()
+    with closing(open_ledger(postgres_url)) as ledger:
+        assert ledger.unreported("nobody", limit=1) == []
 
 
 def test_other_ledgers_need_no_such_step(tmp_path: Path) -> None:
