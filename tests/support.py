@@ -75,6 +75,12 @@ def envelope(name: str = "billing/report", **changes: Any) -> dict[str, Any]:
     return body | changes
 
 
+def stamp_payload(task: str = "report", *, app: str = "billing", most: int = 3, **changes: Any) -> dict[str, Any]:
+    """Return the routing key and the stamp as a deploy puts them into a cue's payload."""
+    stamp = {"v": 1, "app": app, "env": None, "task": task, "schedule": None, "max_attempts": most, "revision": None}
+    return {"task": f"{app}/{task}", "_cueapi_tasks": stamp | changes}
+
+
 def signed(body: object, *, secret: str = SECRET, at: datetime = NOON) -> Request:
     """Return a POST as CueAPI signs it; bytes go as they are."""
     raw = body if isinstance(body, bytes) else json.dumps(body, sort_keys=True).encode()

@@ -11,7 +11,9 @@ from cueapi import WebhookDelivery
 
 from ..declare.binding import RESERVED_KEYS, TASK_KEY
 from ..declare.context import Context
+from ..declare.policy import Policy, decide
 from ..declare.spec import DEFAULT_MAX_ATTEMPTS, Owner, Stamp, read_stamp
+from ..declare.task import AnyTask, Declared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class Delivery:
     cue_id: str
     cue_name: str
     task: str
+    schedule: str | None
+    """The name of the task's schedule, where it has one."""
     attempt: int
     max_attempts: int
     scheduled_for: datetime
@@ -46,6 +50,30 @@ class Delivery:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A delivery beside what this code declares for it."""
+
+    delivery: Delivery
+    task: AnyTask | None
+    """None where this code does not know it."""
+
+    @property
+    def declared(self) -> Declared | None:
+        """The schedule that it comes from; None where this code does not know it."""
+        return None if self.task is None else self.task.of_schedule(self.delivery.schedule)
+
+    @property
+    def policy(self) -> Policy:
+        """How the run behaves at the edges."""
+        return Policy() if self.declared is None else self.declared.policy
+
+    def decide(self) -> str:
+        """Return `run`, or the policy that leaves the run out; now is the moment of the signature."""
+        schedule = None if self.declared is None else self.declared.schedule
+        return decide(self.policy, schedule, self.delivery.scheduled_for, self.delivery.signed_at)
+
+
 def from_webhook(webhook: WebhookDelivery, owner: Owner, declares: Callable[[str], bool]) -> Delivery | None:
     """Return the delivery for a task of this owner, or None if it is another's."""
     stamp = read_stamp(webhook.payload)
@@ -57,6 +85,7 @@ def from_webhook(webhook: WebhookDelivery, owner: Owner, declares: Callable[[str
         cue_id=webhook.cue_id,
         cue_name=webhook.name,
         task=task,
+        schedule=stamp.schedule if stamp else webhook.name.partition(":")[2] or None,
         attempt=webhook.attempt,
         max_attempts=stamp.max_attempts if stamp else DEFAULT_MAX_ATTEMPTS,
         scheduled_for=webhook.scheduled_for,

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from cueapi import WebhookVerificationError, webhook
 
 from .. import log
+from ..declare.context import Context
+from ..declare.policy import RUN
 from ..declare.registry import Registry
 from ..declare.spec import Owner
-from ..errors import LedgerError
+from ..errors import LedgerError, RunError
 from ..web import Request, Response
-from .delivery import Delivery, from_webhook
-from .dispatch import dispatch
+from .delivery import Delivery, Job, from_webhook
+from .dispatch import Stage, dispatch
 from .lease import LeaseKeeper
 from .ledger.base import LEASE_SECONDS, Answer, Claimed, Entry, Finished, Ledger, Report
-from .outcome import Outcome, Result, failed
+from .outcome import Outcome, Result, skipped
 from .report import Reporter
 
 WAIT_SECONDS = 15.0
@@ -63,6 +65,7 @@ class Receiver:
         secrets: Sequence[str],
         ledger: Ledger,
         reporter: Reporter,
+        stage: Stage | None = None,
         clocks: Clocks | None = None,
     ) -> None:
         self._registry = registry
@@ -70,6 +73,7 @@ class Receiver:
         self._secrets = secrets
         self._ledger = ledger
         self._reporter = reporter
+        self._stage = stage or Stage()
         self._leases = LeaseKeeper(ledger)
         self._clocks = clocks or Clocks()
         self._caught_up = False
@@ -77,14 +81,14 @@ class Receiver:
     def handle(self, request: Request) -> Response:
         """Return the answer; every status and reason is in the documentation's table."""
         try:
-            delivery = self._accept(request)
+            job = self._accept(request)
             self.catch_up()
-            claim = self._claim(delivery)
+            claim = self._claim(job)
         except Refused as refused:
             return _refusal(refused)
         if isinstance(claim, Finished):
             return Response(status=claim.answer.status, json=claim.answer.body)
-        return self._settle(delivery, claim, self._run(delivery, claim))
+        return self._settle(job, claim, self._run(job, claim))
 
     def catch_up(self) -> None:
         """Report in the background, once, what an earlier process could not; the first request does it too."""
@@ -94,11 +98,12 @@ class Receiver:
 
     def close(self) -> None:
         """Stop the background threads and close the ledger; what is due stays in it."""
+        self._stage.loop.close()
         self._reporter.close()
         self._leases.close()
         self._ledger.close()
 
-    def _accept(self, request: Request) -> Delivery:
+    def _accept(self, request: Request) -> Job:
         if request.method != "POST":
             raise Refused(405, "method_not_allowed")
         if request.oversized:
@@ -109,7 +114,7 @@ class Receiver:
         delivery = from_webhook(self._verify(request), self._owner, self._declares)
         if delivery is None:
             raise Refused(404, "other_environment")
-        return delivery
+        return Job(delivery=delivery, task=self._registry.get(delivery.task))
 
     def _verify(self, request: Request) -> webhook.WebhookDelivery:
         try:
@@ -126,11 +131,11 @@ class Receiver:
     def _declares(self, task: str) -> bool:
         return self._registry.get(task) is not None
 
-    def _claim(self, delivery: Delivery) -> Claimed | Finished:
+    def _claim(self, job: Job) -> Claimed | Finished:
         deadline = self._clocks.steady() + WAIT_SECONDS
         while True:
             try:
-                claim = self._ledger.claim(_entry(delivery, self._owner), lease=LEASE_SECONDS)
+                claim = self._ledger.claim(_entry(job, self._owner), lease=LEASE_SECONDS)
             except LedgerError as error:
                 logger.error("nothing runs: %s", error)
                 raise Refused(503, error.code) from error
@@ -140,32 +145,49 @@ class Receiver:
                 raise Refused(409, "running")
             self._clocks.sleep(PAUSE_SECONDS)
 
-    def _run(self, delivery: Delivery, claim: Claimed) -> Result:
-        if claim.starts > delivery.max_attempts:
-            return failed(f"process died {claim.starts - 1} times in this run", reason="process_died", final=True)
+    def _run(self, job: Job, claim: Claimed) -> Result:
+        """Return how the attempt ended: by a run, or by a reason not to run."""
         started = self._clocks.steady()
         with self._leases.keeping(claim.token):
-            result = dispatch(self._registry.get(delivery.task), delivery)
+            result = self._unfit(job, claim) or self._dispatch(job, claim)
         log.event(
             logger,
             "ran",
-            task=delivery.task,
-            execution_id=delivery.execution_id,
-            attempt=delivery.attempt,
+            task=job.delivery.task,
+            execution_id=job.delivery.execution_id,
+            attempt=job.delivery.attempt,
             reason=result.reason,
             seconds=round(self._clocks.steady() - started, 3),
             error=result.outcome.evidence.get("error"),
         )
         return result
 
-    def _settle(self, delivery: Delivery, claim: Claimed, result: Result) -> Response:
+    def _unfit(self, job: Job, claim: Claimed) -> Result | None:
+        """Return the end of an execution that must not run, or None for one that may."""
+        if claim.decision not in (RUN, None):
+            return skipped(claim.decision)
+        if claim.crashed and job.policy.after_crash == "fail":
+            crashed = RunError("crashed", "the process died in the middle of the run, and after_crash='fail'")
+            return self._stage.failure(crashed, reason="crashed", final=True)
+        if claim.starts > job.delivery.max_attempts:
+            died = RunError("process_died", f"process died {claim.starts - 1} times in this run")
+            return self._stage.failure(died, reason="process_died", final=True)
+        return None
+
+    def _dispatch(self, job: Job, claim: Claimed) -> Result:
+        return dispatch(job.task, _context(job, claim), self._stage, timeout=job.policy.timeout)
+
+    def _settle(self, job: Job, claim: Claimed, result: Result) -> Response:
         """Give a failure with attempts left back, or write the end down and report it; then answer."""
+        delivery = job.delivery
         if not result.final and self._released(delivery, claim):
             return Response(status=result.status, json={"status": "retry", "reason": result.reason})
         status = "success" if result.outcome.success else "failure"
         answer = Answer(status=result.status, body={"status": status, "reason": result.reason})
         if self._finished(delivery, claim, answer, result.outcome):
             self._reporter.report(Report(execution_id=delivery.execution_id, outcome=result.outcome))
+            if result.cause is not None:
+                self._stage.hooks.failed(_context(job, claim), result.cause)
         return Response(status=answer.status, json=answer.body)
 
     def _released(self, delivery: Delivery, claim: Claimed) -> bool:
@@ -191,7 +213,8 @@ class Receiver:
                 self._clocks.sleep(PAUSE_SECONDS)
 
 
-def _entry(delivery: Delivery, owner: Owner) -> Entry:
+def _entry(job: Job, owner: Owner) -> Entry:
+    delivery = job.delivery
     return Entry(
         execution_id=delivery.execution_id,
         scope=owner.scope,
@@ -200,7 +223,14 @@ def _entry(delivery: Delivery, owner: Owner) -> Entry:
         transport=delivery.transport,
         attempt=delivery.attempt,
         max_attempts=delivery.max_attempts,
+        decision=job.decide(),
+        exclusive=job.policy.overlap == "skip",
     )
+
+
+def _context(job: Job, claim: Claimed) -> Context:
+    """Return the run's facts; a later attempt that was turned away while this one ran may be the last."""
+    return job.delivery.context(is_last_attempt=claim.attempt >= job.delivery.max_attempts)
 
 
 def _refusal(refused: Refused) -> Response:
