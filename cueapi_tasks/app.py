@@ -34,6 +34,8 @@ from .declare.task import (
     first_line,
 )
 from .errors import DeclarationError
+from .run.dispatch import Stage
+from .run.hooks import AfterFailure, AfterRun, Around, BeforeRun, Hooks, check_hook
 from .run.ledger import open_ledger
 from .run.receiver import Receiver
 from .run.report import Reporter
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from cueapi import CueAPI
 
 R = TypeVar("R")
+Before = TypeVar("Before", bound=BeforeRun)
+After = TypeVar("After", bound=AfterRun)
+Failure = TypeVar("Failure", bound=AfterFailure)
 
 REPORT_TIMEOUT = 3.0
 """Seconds that reporting an outcome may hold up an answer."""
@@ -64,8 +69,9 @@ class CueTasks:
     `CUEAPI_ENVIRONMENT`, `CUEAPI_CALLBACK_URL` (the receiver's URL, its path included), `CUEAPI_API_KEY`,
     `CUEAPI_BASE_URL`, `CUEAPI_WEBHOOK_SECRET` (one, or several separated by commas while a secret is rotated) and
     `CUEAPI_LEDGER`. `timezone`, `transport` and `callback_headers` are what its schedules have unless they say
-    otherwise; `was` is the app's former name, whose cues are taken along. Making an app touches no network, disk or
-    clock, and no missing setting makes it fail.
+    otherwise; `was` is the app's former name, whose cues are taken along. `around` is called for each run and returns
+    a context manager that the function runs in, as `around=flask_app.app_context`. Making an app touches no network,
+    disk or clock, and no missing setting makes it fail.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class CueTasks:
         webhook_secret: str | Iterable[str] | None = None,
         ledger: str | None = None,
         was: str | None = None,
+        around: Around | None = None,
     ) -> None:
         self.name = check_part(app, "the app's name")
         self.timezone = schedules.check_zone(timezone)
@@ -89,6 +96,7 @@ class CueTasks:
         self.callback_headers = make_headers(callback_headers, f"app {app!r}")
         self.was = was if was is None else check_part(was, "the app's former name")
         self.registry = Registry()
+        self._hooks = Hooks() if around is None else Hooks(around=around)
         self._given: Mapping[str, Value] = {
             "environment": environment,
             "callback": callback,
@@ -175,6 +183,21 @@ class CueTasks:
 
         return declare
 
+    def before_run(self, hook: Before, /) -> Before:
+        """Call `hook(ctx)` before each run, inside `around`; what a hook raises is only logged."""
+        self._hooks.before_run.append(check_hook(hook))
+        return hook
+
+    def after_run(self, hook: After, /) -> After:
+        """Call `hook(ctx, value)` after a function returned `value`."""
+        self._hooks.after_run.append(check_hook(hook))
+        return hook
+
+    def after_failure(self, hook: Failure, /) -> Failure:
+        """Call `hook(ctx, error)` after a failure that no further attempt will change."""
+        self._hooks.after_failure.append(check_hook(hook))
+        return hook
+
     @property
     def settings(self) -> Settings:
         """The settings as they are now: given here, or else in the environment."""
@@ -224,6 +247,11 @@ class CueTasks:
                 self._receiver = self._assemble()
             return self._receiver
 
+    @property
+    def stage(self) -> Stage:
+        """What surrounds a run of this app: its hooks, and a loop for async tasks that starts with the first."""
+        return Stage(hooks=self._hooks)
+
     def close(self) -> None:
         """Stop the receiver's background threads and close the ledger."""
         with self._lock:
@@ -239,6 +267,7 @@ class CueTasks:
             owner=self.owner,
             secrets=settings.webhook_secrets,
             ledger=ledger,
+            stage=self.stage,
             reporter=Reporter(ledger, self.owner.scope, lambda: _client(settings)),
         )
 

@@ -116,17 +116,20 @@ def stub_client(*answers: httpx.Response) -> Iterator[Reports]:
 
 
 @contextmanager
-def receiver_of(app: CueTasks, ledger: Path, clock: Clock, client: CueAPI | None) -> Iterator[Receiver]:
+def receiver_of(
+    app: CueTasks, ledger: Path, clock: Clock, client: CueAPI | None, **arguments: Any
+) -> Iterator[Receiver]:
     """Give the app's receiver on a hand-set clock and a client handed in."""
     store = SqliteLedger(ledger)
-    receiver = Receiver(
-        registry=app.registry,
-        owner=app.owner,
-        secrets=[SECRET],
-        ledger=store,
-        reporter=Reporter(store, app.owner.scope, lambda: client),
-        clocks=clock.clocks,
-    )
+    usual: dict[str, Any] = {
+        "registry": app.registry,
+        "owner": app.owner,
+        "secrets": [SECRET],
+        "ledger": store,
+        "stage": app.stage,
+    }
+    reporter = Reporter(store, app.owner.scope, lambda: client)
+    receiver = Receiver(**usual | {"reporter": reporter, "clocks": clock.clocks} | arguments)
     yield receiver
     receiver.close()
 
@@ -164,6 +167,7 @@ class World:
             secrets=[SECRET],
             ledger=self._ledger,
             reporter=Reporter(self._ledger, app.owner.scope, lambda: self.client),
+            stage=app.stage,
             clocks=self.clock.clocks,
         )
         self._deliveries = make_client(httpx.WSGITransport(wsgi(self.receiver.handle)))

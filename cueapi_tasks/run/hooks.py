@@ -6,14 +6,17 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..declare.context import Context
+from ..declare.options import is_async
+from ..errors import DeclarationError
 
 Around = Callable[[], AbstractContextManager[Any]]
 BeforeRun = Callable[[Context], object]
 AfterRun = Callable[[Context, Any], object]
 AfterFailure = Callable[[Context, BaseException], object]
+Hook = TypeVar("Hook", bound=Callable[..., object])
 
 logger = logging.getLogger("cueapi_tasks.run")
 
@@ -47,6 +50,13 @@ class Hooks:
         with self.around():
             for hook in self.after_failure:
                 _guarded(hook, context, error)
+
+
+def check_hook(hook: Hook) -> Hook:
+    """Return a hook, or raise if calling it would only make a coroutine."""
+    if is_async(hook):
+        raise DeclarationError("async_hook", f"the hook {hook!r} is async, and nothing awaits it; use a plain function")
+    return hook
 
 
 def _guarded(hook: Callable[..., object], *arguments: Any) -> None:
