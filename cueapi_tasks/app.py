@@ -36,6 +36,7 @@ from .declare.task import (
 from .errors import DeclarationError
 from .run.dispatch import Stage
 from .run.hooks import AfterFailure, AfterRun, Around, BeforeRun, Hooks, check_hook
+from .run.include import Includes
 from .run.ledger import open_ledger
 from .run.receiver import Receiver
 from .run.report import Reporter
@@ -69,9 +70,12 @@ class CueTasks:
     `CUEAPI_ENVIRONMENT`, `CUEAPI_CALLBACK_URL` (the receiver's URL, its path included), `CUEAPI_API_KEY`,
     `CUEAPI_BASE_URL`, `CUEAPI_WEBHOOK_SECRET` (one, or several separated by commas while a secret is rotated) and
     `CUEAPI_LEDGER`. `timezone`, `transport` and `callback_headers` are what its schedules have unless they say
-    otherwise; `was` is the app's former name, whose cues are taken along. `around` is called for each run and returns
-    a context manager that the function runs in, as `around=flask_app.app_context`. Making an app touches no network,
-    disk or clock, and no missing setting makes it fail.
+    otherwise; `was` is the app's former name, whose cues are taken along.
+
+    `include` names the modules and packages that hold tasks; they are imported by the command line, and before the
+    first delivery runs. `around` is called for each run and returns a context manager that the function runs in, as
+    `around=flask_app.app_context`. Making an app touches no network, disk or clock, and no missing setting makes it
+    fail.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class CueTasks:
         webhook_secret: str | Iterable[str] | None = None,
         ledger: str | None = None,
         was: str | None = None,
+        include: Iterable[str] = (),
         around: Around | None = None,
     ) -> None:
         self.name = check_part(app, "the app's name")
@@ -96,6 +101,7 @@ class CueTasks:
         self.callback_headers = make_headers(callback_headers, f"app {app!r}")
         self.was = was if was is None else check_part(was, "the app's former name")
         self.registry = Registry()
+        self.includes = Includes(include)
         self._hooks = Hooks() if around is None else Hooks(around=around)
         self._given: Mapping[str, Value] = {
             "environment": environment,
@@ -265,6 +271,8 @@ class CueTasks:
         return Receiver(
             registry=self.registry,
             owner=self.owner,
+            former=self.former_owner,
+            includes=self.includes,
             secrets=settings.webhook_secrets,
             ledger=ledger,
             stage=self.stage,

@@ -18,6 +18,7 @@ from ..errors import LedgerError, RunError
 from ..web import Request, Response
 from .delivery import Delivery, Job, from_webhook
 from .dispatch import Stage, dispatch
+from .include import Includes
 from .lease import LeaseKeeper
 from .ledger.base import LEASE_SECONDS, Answer, Claimed, Entry, Finished, Ledger, Report
 from .outcome import Outcome, Result, skipped
@@ -65,11 +66,15 @@ class Receiver:
         secrets: Sequence[str],
         ledger: Ledger,
         reporter: Reporter,
+        former: Owner | None = None,
+        includes: Includes | None = None,
         stage: Stage | None = None,
         clocks: Clocks | None = None,
     ) -> None:
         self._registry = registry
         self._owner = owner
+        self._owners = (owner,) if former is None else (owner, former)
+        self._includes = includes or Includes()
         self._secrets = secrets
         self._ledger = ledger
         self._reporter = reporter
@@ -77,6 +82,7 @@ class Receiver:
         self._leases = LeaseKeeper(ledger)
         self._clocks = clocks or Clocks()
         self._caught_up = False
+        self._looked = False
 
     def handle(self, request: Request) -> Response:
         """Return the answer; every status and reason is in the documentation's table."""
@@ -111,7 +117,9 @@ class Receiver:
         if not self._secrets:
             logger.error("no webhook secret is configured: set CUEAPI_WEBHOOK_SECRET; nothing runs until then")
             raise Refused(503, "no_secret")
-        delivery = from_webhook(self._verify(request), self._owner, self._declares)
+        webhook_delivery = self._verify(request)
+        self._import()
+        delivery = from_webhook(webhook_delivery, self._owners, self._registry.find)
         if delivery is None:
             raise Refused(404, "other_environment")
         return Job(delivery=delivery, task=self._registry.get(delivery.task))
@@ -128,8 +136,17 @@ class Receiver:
         except WebhookVerificationError as error:
             raise Refused(400 if error.reason in BAD_BODIES else 401, error.reason) from error
 
-    def _declares(self, task: str) -> bool:
-        return self._registry.get(task) is not None
+    def _import(self) -> None:
+        """Make sure that the tasks are declared; only for an authentic delivery, since a stranger may knock often."""
+        if not self._includes.ready():
+            raise Refused(503, "include_failed")
+        if not self._looked and not len(self._registry):
+            logger.warning(
+                "the receiver of %r knows no task: import the modules that declare them, "
+                "or name them in CueTasks(include=[...])",
+                self._owner.scope,
+            )
+        self._looked = True
 
     def _claim(self, job: Job) -> Claimed | Finished:
         deadline = self._clocks.steady() + WAIT_SECONDS
