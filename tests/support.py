@@ -22,6 +22,7 @@ from cueapi_tasks.deploy.plan import Intent, plan
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.receiver import Clocks, Receiver
 from cueapi_tasks.run.report import Reporter
+from cueapi_tasks.run.secrets import Secrets
 from cueapi_tasks.server.accounts import digest, make_account
 from cueapi_tasks.server.api import create_api
 from cueapi_tasks.server.database import MEMORY
@@ -124,7 +125,7 @@ def receiver_of(
     usual: dict[str, Any] = {
         "registry": app.registry,
         "owner": app.owner,
-        "secrets": [SECRET],
+        "secrets": Secrets([SECRET]),
         "ledger": store,
         "stage": app.stage,
     }
@@ -164,7 +165,7 @@ class World:
         self.receiver = Receiver(
             registry=app.registry,
             owner=app.owner,
-            secrets=[SECRET],
+            secrets=Secrets([SECRET]),
             ledger=self._ledger,
             reporter=Reporter(self._ledger, app.owner.scope, lambda: self.client),
             stage=app.stage,

@@ -25,6 +25,9 @@ MAX_IDENTIFIER: Mapping[str, int] = {
 MAX_METADATA = 10_240
 """Bytes of the metadata as ASCII JSON."""
 
+DISCLOSURES = ("message", "type")
+"""How much of an error may leave the process."""
+
 logger = logging.getLogger("cueapi_tasks.run")
 
 

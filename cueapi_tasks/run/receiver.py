@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cueapi import WebhookVerificationError, webhook
 
@@ -23,11 +24,14 @@ from .lease import LeaseKeeper
 from .ledger.base import LEASE_SECONDS, Answer, Claimed, Entry, Finished, Ledger, Report
 from .outcome import Outcome, Result, skipped
 from .report import Reporter
+from .secrets import Secrets
 
 WAIT_SECONDS = 15.0
 """How long a redelivery waits for the answer of the run that is going on."""
 FINISH_SECONDS = 5.0
 """How long a finished run tries to be written down."""
+SLOW_SECONDS = 25.0
+"""What a run by webhook safely has: CueAPI gives up after 30."""
 PAUSE_SECONDS = 0.25
 """Between two looks at the ledger."""
 
@@ -63,7 +67,7 @@ class Receiver:
         *,
         registry: Registry,
         owner: Owner,
-        secrets: Sequence[str],
+        secrets: Secrets,
         ledger: Ledger,
         reporter: Reporter,
         former: Owner | None = None,
@@ -114,7 +118,7 @@ class Receiver:
             raise Refused(405, "method_not_allowed")
         if request.oversized:
             raise Refused(413, "body_too_large")
-        if not self._secrets:
+        if not self._secrets.current():
             logger.error("no webhook secret is configured: set CUEAPI_WEBHOOK_SECRET; nothing runs until then")
             raise Refused(503, "no_secret")
         webhook_delivery = self._verify(request)
@@ -125,12 +129,22 @@ class Receiver:
         return Job(delivery=delivery, task=self._registry.get(delivery.task))
 
     def _verify(self, request: Request) -> webhook.WebhookDelivery:
+        secrets = self._secrets.current()
+        try:
+            return self._authentic(request, secrets)
+        except Refused as refused:
+            newer = self._secrets.refreshed() if refused.reason == "bad_signature" else secrets
+            if newer == secrets:
+                raise
+        return self._authentic(request, newer)
+
+    def _authentic(self, request: Request, secrets: Sequence[str]) -> webhook.WebhookDelivery:
         try:
             return webhook.verify(
                 request.body,
                 signature=request.headers.get(webhook.SIGNATURE_HEADER.lower()),
                 timestamp=request.headers.get(webhook.TIMESTAMP_HEADER.lower()),
-                secrets=self._secrets,
+                secrets=secrets,
                 now=self._clocks.now(),
             )
         except WebhookVerificationError as error:
@@ -167,16 +181,7 @@ class Receiver:
         started = self._clocks.steady()
         with self._leases.keeping(claim.token):
             result = self._unfit(job, claim) or self._dispatch(job, claim)
-        log.event(
-            logger,
-            "ran",
-            task=job.delivery.task,
-            execution_id=job.delivery.execution_id,
-            attempt=job.delivery.attempt,
-            reason=result.reason,
-            seconds=round(self._clocks.steady() - started, 3),
-            error=result.outcome.evidence.get("error"),
-        )
+        _log_run(job.delivery, result, self._clocks.steady() - started)
         return result
 
     def _unfit(self, job: Job, claim: Claimed) -> Result | None:
@@ -248,6 +253,15 @@ def _entry(job: Job, owner: Owner) -> Entry:
 def _context(job: Job, claim: Claimed) -> Context:
     """Return the run's facts; a later attempt that was turned away while this one ran may be the last."""
     return job.delivery.context(is_last_attempt=claim.attempt >= job.delivery.max_attempts)
+
+
+def _log_run(delivery: Delivery, result: Result, seconds: float) -> None:
+    run: dict[str, Any] = {"task": delivery.task, "execution_id": delivery.execution_id, "attempt": delivery.attempt}
+    took = round(seconds, 3)
+    log.event(logger, "ran", **run, reason=result.reason, seconds=took, error=result.outcome.evidence.get("error"))
+    if seconds > SLOW_SECONDS and delivery.transport == "webhook":
+        remedy = "CueAPI gives a webhook 30 s: declare the task with transport='worker', or hand its work to a queue"
+        log.event(logger, "slow_run", level=logging.WARNING, **run, seconds=took, remedy=remedy)
 
 
 def _refusal(refused: Refused) -> Response:
