@@ -16,6 +16,7 @@ from .errors import (
     LedgerError,
     NonRetriableError,
     PayloadError,
+    RunError,
     ServerStartError,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "LedgerError",
     "NonRetriableError",
     "PayloadError",
+    "RunError",
     "ServerStartError",
     "Task",
 ]

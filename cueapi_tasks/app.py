@@ -34,14 +34,22 @@ from .declare.task import (
     first_line,
 )
 from .errors import DeclarationError
+from .run.dispatch import Stage
+from .run.hooks import AfterFailure, AfterRun, Around, BeforeRun, Hooks, check_hook
+from .run.include import Includes
 from .run.ledger import open_ledger
+from .run.outcome import DISCLOSURES, Disclosure
 from .run.receiver import Receiver
 from .run.report import Reporter
+from .run.secrets import Secrets
 
 if TYPE_CHECKING:
     from cueapi import CueAPI
 
 R = TypeVar("R")
+Before = TypeVar("Before", bound=BeforeRun)
+After = TypeVar("After", bound=AfterRun)
+Failure = TypeVar("Failure", bound=AfterFailure)
 
 REPORT_TIMEOUT = 3.0
 """Seconds that reporting an outcome may hold up an answer."""
@@ -64,8 +72,14 @@ class CueTasks:
     `CUEAPI_ENVIRONMENT`, `CUEAPI_CALLBACK_URL` (the receiver's URL, its path included), `CUEAPI_API_KEY`,
     `CUEAPI_BASE_URL`, `CUEAPI_WEBHOOK_SECRET` (one, or several separated by commas while a secret is rotated) and
     `CUEAPI_LEDGER`. `timezone`, `transport` and `callback_headers` are what its schedules have unless they say
-    otherwise; `was` is the app's former name, whose cues are taken along. Making an app touches no network, disk or
-    clock, and no missing setting makes it fail.
+    otherwise; `was` is the app's former name, whose cues are taken along.
+
+    `include` names the modules and packages that hold tasks; they are imported by the command line, and before the
+    first delivery runs. `around` is called for each run and returns a context manager that the function runs in, as
+    `around=flask_app.app_context`. `report_errors="type"` sends only the type of an error to CueAPI, not its message.
+    With `refresh_secret` a signature that does not match makes the receiver read the account's secret from the API, at
+    most once a minute, so that a rotation needs no restart. Making an app touches no network, disk or clock, and no
+    missing setting makes it fail.
     """
 
     def __init__(
@@ -82,13 +96,21 @@ class CueTasks:
         webhook_secret: str | Iterable[str] | None = None,
         ledger: str | None = None,
         was: str | None = None,
+        include: Iterable[str] = (),
+        around: Around | None = None,
+        report_errors: str = "message",
+        refresh_secret: bool = False,
     ) -> None:
         self.name = check_part(app, "the app's name")
         self.timezone = schedules.check_zone(timezone)
         self.transport = check_choice("transport", transport, TRANSPORTS, app)
         self.callback_headers = make_headers(callback_headers, f"app {app!r}")
         self.was = was if was is None else check_part(was, "the app's former name")
+        self.report_errors = check_choice("report_errors", report_errors, DISCLOSURES, app)
+        self.refresh_secret = refresh_secret
         self.registry = Registry()
+        self.includes = Includes(include)
+        self._hooks = Hooks() if around is None else Hooks(around=around)
         self._given: Mapping[str, Value] = {
             "environment": environment,
             "callback": callback,
@@ -175,6 +197,21 @@ class CueTasks:
 
         return declare
 
+    def before_run(self, hook: Before, /) -> Before:
+        """Call `hook(ctx)` before each run, inside `around`; what a hook raises is only logged."""
+        self._hooks.before_run.append(check_hook(hook))
+        return hook
+
+    def after_run(self, hook: After, /) -> After:
+        """Call `hook(ctx, value)` after a function returned `value`."""
+        self._hooks.after_run.append(check_hook(hook))
+        return hook
+
+    def after_failure(self, hook: Failure, /) -> Failure:
+        """Call `hook(ctx, error)` after a failure that no further attempt will change."""
+        self._hooks.after_failure.append(check_hook(hook))
+        return hook
+
     @property
     def settings(self) -> Settings:
         """The settings as they are now: given here, or else in the environment."""
@@ -224,6 +261,11 @@ class CueTasks:
                 self._receiver = self._assemble()
             return self._receiver
 
+    @property
+    def stage(self) -> Stage:
+        """What surrounds a run of this app: its hooks, and a loop for async tasks that starts with the first."""
+        return self._stage(Secrets(self.settings.webhook_secrets))
+
     def close(self) -> None:
         """Stop the receiver's background threads and close the ledger."""
         with self._lock:
@@ -233,14 +275,23 @@ class CueTasks:
 
     def _assemble(self) -> Receiver:
         settings = self.settings
+        secrets = Secrets(settings.webhook_secrets, _fetch(settings) if self.refresh_secret else None)
         ledger = open_ledger(settings.ledger)
         return Receiver(
             registry=self.registry,
             owner=self.owner,
-            secrets=settings.webhook_secrets,
+            former=self.former_owner,
+            includes=self.includes,
+            secrets=secrets,
             ledger=ledger,
+            stage=self._stage(secrets),
             reporter=Reporter(ledger, self.owner.scope, lambda: _client(settings)),
         )
+
+    def _stage(self, secrets: Secrets) -> Stage:
+        key = self.settings.api_key
+        hidden = Disclosure(errors=self.report_errors, hidden=lambda: (key or "", *secrets.known()))
+        return Stage(hooks=self._hooks, disclosure=hidden)
 
 
 def _client(settings: Settings) -> CueAPI | None:
@@ -248,9 +299,27 @@ def _client(settings: Settings) -> CueAPI | None:
     if settings.api_key is None:
         logger.warning("no outcome is reported: set CUEAPI_API_KEY")
         return None
-    from cueapi import CueAPI  # noqa: PLC0415 - a receiver that reports nothing must not load httpx
+    return _connect(settings.api_key, settings.base_url)
 
-    return CueAPI(settings.api_key, base_url=settings.base_url, timeout=REPORT_TIMEOUT, max_retries=0)
+
+def _fetch(settings: Settings) -> Callable[[], str] | None:
+    """Return how to read the account's webhook secret, or None, said once, where there is no key."""
+    key = settings.api_key
+    if key is None:
+        logger.warning("the webhook secret is not refreshed: set CUEAPI_API_KEY")
+        return None
+
+    def fetch() -> str:
+        with _connect(key, settings.base_url) as client:
+            return client.webhook_secret.get()
+
+    return fetch
+
+
+def _connect(key: str, base_url: str) -> CueAPI:
+    from cueapi import CueAPI  # noqa: PLC0415 - a receiver that asks for nothing must not load httpx
+
+    return CueAPI(key, base_url=base_url, timeout=REPORT_TIMEOUT, max_retries=0)
 
 
 def _schedule(

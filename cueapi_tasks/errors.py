@@ -7,6 +7,7 @@ CueTasksError
 ├── AppLoadError            the command line could not find or import the app
 ├── DeployError             the deploy was refused, or did not do all of what was planned
 ├── PayloadError            a payload does not fit the function's signature
+├── RunError                a run failed though its function raised nothing: its process died, or its loop was closed
 ├── LedgerError             the ledger could not be read or written
 └── ServerStartError        the embedded server could not start
 
@@ -46,6 +47,10 @@ class DeployError(CueTasksError):
 
 class PayloadError(CueTasksError):
     """A payload that does not fit the function it is for."""
+
+
+class RunError(CueTasksError):
+    """A run that failed though its function raised nothing; `code` is the reason."""
 
 
 class LedgerError(CueTasksError):

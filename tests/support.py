@@ -22,6 +22,7 @@ from cueapi_tasks.deploy.plan import Intent, plan
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.receiver import Clocks, Receiver
 from cueapi_tasks.run.report import Reporter
+from cueapi_tasks.run.secrets import Secrets
 from cueapi_tasks.server.accounts import digest, make_account
 from cueapi_tasks.server.api import create_api
 from cueapi_tasks.server.database import MEMORY
@@ -75,6 +76,12 @@ def envelope(name: str = "billing/report", **changes: Any) -> dict[str, Any]:
     return body | changes
 
 
+def stamp_payload(task: str = "report", *, app: str = "billing", most: int = 3, **changes: Any) -> dict[str, Any]:
+    """Return the routing key and the stamp as a deploy puts them into a cue's payload."""
+    stamp = {"v": 1, "app": app, "env": None, "task": task, "schedule": None, "max_attempts": most, "revision": None}
+    return {"task": f"{app}/{task}", "_cueapi_tasks": stamp | changes}
+
+
 def signed(body: object, *, secret: str = SECRET, at: datetime = NOON) -> Request:
     """Return a POST as CueAPI signs it; bytes go as they are."""
     raw = body if isinstance(body, bytes) else json.dumps(body, sort_keys=True).encode()
@@ -110,17 +117,20 @@ def stub_client(*answers: httpx.Response) -> Iterator[Reports]:
 
 
 @contextmanager
-def receiver_of(app: CueTasks, ledger: Path, clock: Clock, client: CueAPI | None) -> Iterator[Receiver]:
+def receiver_of(
+    app: CueTasks, ledger: Path, clock: Clock, client: CueAPI | None, **arguments: Any
+) -> Iterator[Receiver]:
     """Give the app's receiver on a hand-set clock and a client handed in."""
     store = SqliteLedger(ledger)
-    receiver = Receiver(
-        registry=app.registry,
-        owner=app.owner,
-        secrets=[SECRET],
-        ledger=store,
-        reporter=Reporter(store, app.owner.scope, lambda: client),
-        clocks=clock.clocks,
-    )
+    usual: dict[str, Any] = {
+        "registry": app.registry,
+        "owner": app.owner,
+        "secrets": Secrets([SECRET]),
+        "ledger": store,
+        "stage": app.stage,
+    }
+    reporter = Reporter(store, app.owner.scope, lambda: client)
+    receiver = Receiver(**usual | {"reporter": reporter, "clocks": clock.clocks} | arguments)
     yield receiver
     receiver.close()
 
@@ -155,9 +165,10 @@ class World:
         self.receiver = Receiver(
             registry=app.registry,
             owner=app.owner,
-            secrets=[SECRET],
+            secrets=Secrets([SECRET]),
             ledger=self._ledger,
             reporter=Reporter(self._ledger, app.owner.scope, lambda: self.client),
+            stage=app.stage,
             clocks=self.clock.clocks,
         )
         self._deliveries = make_client(httpx.WSGITransport(wsgi(self.receiver.handle)))

@@ -161,8 +161,8 @@ def test_imports_are_at_the_top_but_for_the_named_exceptions() -> None:
     assert set(deferred) == set(DEFERRED)
 
 
-CATCH_ALL = {"run.dispatch": 1, "server.main": 2, "cli.loader": 2}
-"""Where `except Exception` stands: around the user's code, one turn of the loop, and a delivery."""
+CATCH_ALL = {"run.dispatch": 1, "run.hooks": 1, "run.include": 1, "server.main": 2, "cli.loader": 3}
+"""Where `except Exception` stands: around the user's functions, hooks and modules, one turn of the loop, and a delivery."""
 
 
 def test_nothing_else_catches_everything() -> None:

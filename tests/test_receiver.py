@@ -16,6 +16,7 @@ from cueapi_tasks.run.ledger.base import Claimed, Entry
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.receiver import WAIT_SECONDS, Receiver
 from cueapi_tasks.run.report import Reporter
+from cueapi_tasks.run.secrets import Secrets
 from cueapi_tasks.web import Request
 
 from .support import SECRET, Clock, Reports, answer_of, envelope, receiver_of, signed, stub_client
@@ -311,7 +312,7 @@ def test_once_the_function_has_run_its_answer_stands_whatever_the_ledger_does(
     receiver = Receiver(
         registry=cue.registry,
         owner=cue.owner,
-        secrets=[SECRET],
+        secrets=Secrets([SECRET]),
         ledger=store,
         reporter=Reporter(store, "billing", lambda: reports.client),
         clocks=clock.clocks,

@@ -16,6 +16,7 @@ import pydantic.dataclasses
 from .. import config
 from ..app import CueTasks
 from ..errors import AppLoadError
+from ..run import include
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,7 +52,9 @@ def load(reference: str | None) -> CueTasks:
         )
     target, attribute = _split(named)
     module = _import_path(Path(target)) if target.endswith(".py") else _import_module(target)
-    return _pick(module, attribute, named)
+    app = _pick(module, attribute, named)
+    _include(app)
+    return app
 
 
 def project(path: Path = Path("pyproject.toml")) -> Project:
@@ -78,7 +81,7 @@ def user_traceback(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename == __file__ or "importlib" in filename
+    return filename in (__file__, include.__file__) or "importlib" in filename
 
 
 def _split(reference: str) -> tuple[str, str | None]:
@@ -118,6 +121,13 @@ def _import_module(name: str) -> ModuleType:
         raise _import_failed(name) from error
     except Exception as error:
         raise _import_failed(name) from error
+
+
+def _include(app: CueTasks) -> None:
+    try:
+        app.includes.load()
+    except Exception as error:
+        raise _import_failed(f"what include= of {app.name!r} names") from error
 
 
 def _put_first(folder: Path) -> None:

@@ -31,6 +31,20 @@ class Registry:
         """Return the task of that name, if there is one."""
         return self._tasks.get(name)
 
+    def find(self, task: str, schedule: str | None) -> tuple[str, str | None] | None:
+        """Return the names, as they are now, of what is or was called so; None where no task ever was."""
+        known = self.get(task)
+        if known is not None and known.of_schedule(schedule) is not None:
+            return task, schedule
+        rest = task if schedule is None else f"{task}:{schedule}"
+        former = [(each.name, declared) for each in self for declared in each.declared if declared.was is not None]
+        for name, declared in former:
+            if declared.was == rest:
+                return name, declared.name
+        renamed = next((name for name, declared in former if (declared.was or "").partition(":")[0] == task), None)
+        owner = renamed if known is None else task
+        return None if owner is None else (owner, schedule)
+
     def __iter__(self) -> Iterator[AnyTask]:
         return iter(self._tasks.values())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,14 @@ from cueapi import WebhookDelivery
 
 from ..declare.binding import RESERVED_KEYS, TASK_KEY
 from ..declare.context import Context
+from ..declare.policy import Policy, decide
 from ..declare.spec import DEFAULT_MAX_ATTEMPTS, Owner, Stamp, read_stamp
+from ..declare.task import AnyTask, Declared
+
+Names = tuple[str, str | None]
+"""A task's name, and its schedule's where that has one."""
+Find = Callable[[str, str | None], Names | None]
+"""Returns the names as they are now; None where this code knows nothing that is or was called so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +29,8 @@ class Delivery:
     cue_id: str
     cue_name: str
     task: str
+    schedule: str | None
+    """The name of the task's schedule, where it has one."""
     attempt: int
     max_attempts: int
     scheduled_for: datetime
@@ -46,17 +55,43 @@ class Delivery:
         )
 
 
-def from_webhook(webhook: WebhookDelivery, owner: Owner, declares: Callable[[str], bool]) -> Delivery | None:
-    """Return the delivery for a task of this owner, or None if it is another's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A delivery beside what this code declares for it."""
+
+    delivery: Delivery
+    task: AnyTask | None
+    """None where this code does not know it."""
+
+    @property
+    def declared(self) -> Declared | None:
+        """The schedule that it comes from; None where this code does not know it."""
+        return None if self.task is None else self.task.of_schedule(self.delivery.schedule)
+
+    @property
+    def policy(self) -> Policy:
+        """How the run behaves at the edges."""
+        return Policy() if self.declared is None else self.declared.policy
+
+    def decide(self) -> str:
+        """Return `run`, or the policy that leaves the run out; now is the moment of the signature."""
+        schedule = None if self.declared is None else self.declared.schedule
+        return decide(self.policy, schedule, self.delivery.scheduled_for, self.delivery.signed_at)
+
+
+def from_webhook(webhook: WebhookDelivery, owners: Sequence[Owner], find: Find) -> Delivery | None:
+    """Return the delivery for a task of these owners, or None if it is another's."""
     stamp = read_stamp(webhook.payload)
-    task = route(stamp, webhook.payload, webhook.name, owner, declares)
-    if task is None:
+    names = route(stamp, webhook.payload, webhook.name, owners, find)
+    if names is None:
         return None
+    task, schedule = names
     return Delivery(
         execution_id=webhook.execution_id,
         cue_id=webhook.cue_id,
         cue_name=webhook.name,
         task=task,
+        schedule=schedule,
         attempt=webhook.attempt,
         max_attempts=stamp.max_attempts if stamp else DEFAULT_MAX_ATTEMPTS,
         scheduled_for=webhook.scheduled_for,
@@ -67,21 +102,20 @@ def from_webhook(webhook: WebhookDelivery, owner: Owner, declares: Callable[[str
 
 
 def route(
-    stamp: Stamp | None,
-    payload: Mapping[str, Any],
-    cue_name: str,
-    owner: Owner,
-    declares: Callable[[str], bool],
-) -> str | None:
-    """Return the task's name, or None for another's delivery.
+    stamp: Stamp | None, payload: Mapping[str, Any], cue_name: str, owners: Sequence[Owner], find: Find
+) -> Names | None:
+    """Return the names of task and schedule, or None for another's delivery; former names lead to what they became.
 
     A stamp decides alone. Without one, the signed `payload.task` (CueAPI's routing convention) or else the cue's
     name must name a declared task of this app and environment.
     """
     if stamp is not None:
-        return stamp.task if stamp.owner == owner else None
+        names = (stamp.task, stamp.schedule)
+        return find(*names) or names if stamp.owner in owners else None
+    scopes = [owner.scope for owner in owners]
+    schedule = cue_name.partition(":")[2] or None
     for name in (payload.get(TASK_KEY), cue_name.partition(":")[0]):
         scope, slash, task = name.partition("/") if isinstance(name, str) else ("", "", "")
-        if slash and scope == owner.scope and declares(task):
-            return task
+        if slash and scope in scopes and (found := find(task, schedule)):
+            return found
     return None

@@ -1,49 +1,72 @@
-"""Bind a delivery's payload to its task and call it; knows nothing of HTTP or of the ledger."""
+"""Bind a run's payload to its task and call it; knows nothing of HTTP or of the ledger."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..declare.binding import Bound
+from ..declare.context import Context
 from ..declare.task import AnyTask
-from ..errors import NonRetriableError, PayloadError
-from .delivery import Delivery
-from .outcome import Result, describe, failed, succeeded
+from ..errors import NonRetriableError, PayloadError, RunError
+from .hooks import Hooks
+from .loop import BackgroundLoop
+from .outcome import Disclosure, Result, failed, succeeded
 
 logger = logging.getLogger("cueapi_tasks.run")
 
 
-def dispatch(task: AnyTask | None, delivery: Delivery) -> Result:
-    """Run the task and return how it ended; whatever the function raises becomes a failure."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What surrounds the runs of one process."""
+
+    hooks: Hooks = field(default_factory=Hooks)
+    loop: BackgroundLoop = field(default_factory=BackgroundLoop)
+    disclosure: Disclosure = field(default_factory=Disclosure)
+
+    def failure(
+        self, error: BaseException, *, status: int = 500, reason: str = "raised", final: bool = False
+    ) -> Result:
+        """Return the result of a run that failed, its error told as far as it may be."""
+        return failed(self.disclosure.tell(error), cause=error, status=status, reason=reason, final=final)
+
+
+def dispatch(task: AnyTask | None, context: Context, stage: Stage, *, timeout: float | None = None) -> Result:
+    """Run the task and return how it ended; whatever the function raises becomes a failure.
+
+    `timeout` is in seconds, for async functions.
+    """
     if task is None:
-        return failed(
-            f"this code declares no task {delivery.task!r}; a deploy may be rolling",
-            status=404,
-            reason="unknown_task",
-        )
-    context = delivery.context(is_last_attempt=delivery.attempt >= delivery.max_attempts)
+        unknown = f"this code declares no task {context.task!r}; a deploy may be rolling"
+        return stage.failure(RunError("unknown_task", unknown), status=404, reason="unknown_task")
     try:
-        bound = task.binder.bind(delivery.payload, context)
+        bound = task.binder.bind(context.payload, context)
     except PayloadError as error:
-        return failed(f"the payload does not fit {task.name!r}: {error}", status=422, reason=error.code)
-    return _run(task, bound)
+        misfit = PayloadError(error.code, f"the payload does not fit {task.name!r}: {error}")
+        return stage.failure(misfit, status=422, reason=error.code)
+    return _run(task, bound, context, stage, timeout)
 
 
-def _run(task: AnyTask, bound: Bound) -> Result:
+def _run(task: AnyTask, bound: Bound, context: Context, stage: Stage, timeout: float | None) -> Result:
     try:
-        value = _call(task, bound)
+        value = _call(task, bound, context, stage, timeout)
     except NonRetriableError as error:
         logger.warning("task %s failed for good: %s", task.name, error)
-        return failed(describe(error), status=422, reason="non_retriable", final=True)
+        return stage.failure(error, status=422, reason="non_retriable", final=True)
     except Exception as error:
         logger.exception("task %s raised", task.name)
-        return failed(describe(error))
+        return stage.failure(error)
     return succeeded(value)
 
 
-def _call(task: AnyTask, bound: Bound) -> Any:
-    value = task.function(*bound.args, **bound.kwargs)
-    return asyncio.run(value) if inspect.iscoroutine(value) else value
+def _call(task: AnyTask, bound: Bound, context: Context, stage: Stage, timeout: float | None) -> Any:
+    value = None
+    with stage.hooks.around():
+        stage.hooks.before(context)
+        value = task.function(*bound.args, **bound.kwargs)
+        if inspect.iscoroutine(value):
+            value = stage.loop.run(value, timeout)
+        stage.hooks.after(context, value)
+    return value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pydantic_core
 
 from ..declare.context import Done
+from ..errors import PayloadError, RunError
 
 MAX_TEXT: Mapping[str, int] = {"result": 2000, "error": 2000, "summary": 500}
 """Characters after which text is cut (contract, section 4)."""
@@ -23,6 +24,9 @@ MAX_IDENTIFIER: Mapping[str, int] = {
 """Characters over which a value is left out, since a cut one would name something else (contract, section 4)."""
 MAX_METADATA = 10_240
 """Bytes of the metadata as ASCII JSON."""
+
+DISCLOSURES = ("message", "type")
+"""How much of an error may leave the process."""
 
 logger = logging.getLogger("cueapi_tasks.run")
 
@@ -44,6 +48,24 @@ class Result:
     final: bool
     """Whether another attempt could not change it."""
     outcome: Outcome
+    cause: BaseException | None = None
+    """The error of a failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """How much of an error leaves the process."""
+
+    errors: str = "message"
+    """`message`: type and message; `type`: the type alone."""
+    hidden: Callable[[], Iterable[str]] = tuple
+    """The keys and secrets that no message may carry."""
+
+    def tell(self, error: BaseException) -> str:
+        """Return the text of an error as the API gets it; a `RunError`'s is ours, and says nothing of the user's."""
+        if self.errors == "type" and not isinstance(error, RunError):
+            return type(error).__name__
+        return _scrubbed(describe(error), self.hidden())
 
 
 def succeeded(value: Any) -> Result:
@@ -56,15 +78,38 @@ def succeeded(value: Any) -> Result:
     )
 
 
-def failed(error: str, *, status: int = 500, reason: str = "raised", final: bool = False) -> Result:
+def skipped(policy: str) -> Result:
+    """Return the result of a run that a policy left out."""
+    outcome = Outcome(success=True, evidence={"metadata": {"skipped": policy}})
+    return Result(status=200, reason="skipped", final=True, outcome=outcome)
+
+
+def failed(
+    error: str,
+    *,
+    cause: BaseException | None = None,
+    status: int = 500,
+    reason: str = "raised",
+    final: bool = False,
+) -> Result:
     """Return the result of a run that failed for the reason given."""
     evidence = _within_limits({"error": error})
-    return Result(status=status, reason=reason, final=final, outcome=Outcome(success=False, evidence=evidence))
+    outcome = Outcome(success=False, evidence=evidence)
+    return Result(status=status, reason=reason, final=final, outcome=outcome, cause=cause)
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception's type and message, which is all that leaves the process."""
+    """Return an exception's type and message, which is all that leaves the process; one of ours is its message."""
+    if isinstance(error, RunError | PayloadError):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _scrubbed(text: str, hidden: Iterable[str]) -> str:
+    """Return the text without secrets, the longest first: one may be the beginning of another."""
+    for secret in sorted(filter(None, hidden), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 def _evidence(value: Any) -> dict[str, Any]:

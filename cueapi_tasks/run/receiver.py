@@ -6,25 +6,32 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cueapi import WebhookVerificationError, webhook
 
 from .. import log
+from ..declare.context import Context
+from ..declare.policy import RUN
 from ..declare.registry import Registry
 from ..declare.spec import Owner
-from ..errors import LedgerError
+from ..errors import LedgerError, RunError
 from ..web import Request, Response
-from .delivery import Delivery, from_webhook
-from .dispatch import dispatch
+from .delivery import Delivery, Job, from_webhook
+from .dispatch import Stage, dispatch
+from .include import Includes
 from .lease import LeaseKeeper
 from .ledger.base import LEASE_SECONDS, Answer, Claimed, Entry, Finished, Ledger, Report
-from .outcome import Outcome, Result, failed
+from .outcome import Outcome, Result, skipped
 from .report import Reporter
+from .secrets import Secrets
 
 WAIT_SECONDS = 15.0
 """How long a redelivery waits for the answer of the run that is going on."""
 FINISH_SECONDS = 5.0
 """How long a finished run tries to be written down."""
+SLOW_SECONDS = 25.0
+"""What a run by webhook safely has: CueAPI gives up after 30."""
 PAUSE_SECONDS = 0.25
 """Between two looks at the ledger."""
 
@@ -60,31 +67,38 @@ class Receiver:
         *,
         registry: Registry,
         owner: Owner,
-        secrets: Sequence[str],
+        secrets: Secrets,
         ledger: Ledger,
         reporter: Reporter,
+        former: Owner | None = None,
+        includes: Includes | None = None,
+        stage: Stage | None = None,
         clocks: Clocks | None = None,
     ) -> None:
         self._registry = registry
         self._owner = owner
+        self._owners = (owner,) if former is None else (owner, former)
+        self._includes = includes or Includes()
         self._secrets = secrets
         self._ledger = ledger
         self._reporter = reporter
+        self._stage = stage or Stage()
         self._leases = LeaseKeeper(ledger)
         self._clocks = clocks or Clocks()
         self._caught_up = False
+        self._looked = False
 
     def handle(self, request: Request) -> Response:
         """Return the answer; every status and reason is in the documentation's table."""
         try:
-            delivery = self._accept(request)
+            job = self._accept(request)
             self.catch_up()
-            claim = self._claim(delivery)
+            claim = self._claim(job)
         except Refused as refused:
             return _refusal(refused)
         if isinstance(claim, Finished):
             return Response(status=claim.answer.status, json=claim.answer.body)
-        return self._settle(delivery, claim, self._run(delivery, claim))
+        return self._settle(job, claim, self._run(job, claim))
 
     def catch_up(self) -> None:
         """Report in the background, once, what an earlier process could not; the first request does it too."""
@@ -94,43 +108,65 @@ class Receiver:
 
     def close(self) -> None:
         """Stop the background threads and close the ledger; what is due stays in it."""
+        self._stage.loop.close()
         self._reporter.close()
         self._leases.close()
         self._ledger.close()
 
-    def _accept(self, request: Request) -> Delivery:
+    def _accept(self, request: Request) -> Job:
         if request.method != "POST":
             raise Refused(405, "method_not_allowed")
         if request.oversized:
             raise Refused(413, "body_too_large")
-        if not self._secrets:
+        if not self._secrets.current():
             logger.error("no webhook secret is configured: set CUEAPI_WEBHOOK_SECRET; nothing runs until then")
             raise Refused(503, "no_secret")
-        delivery = from_webhook(self._verify(request), self._owner, self._declares)
+        webhook_delivery = self._verify(request)
+        self._import()
+        delivery = from_webhook(webhook_delivery, self._owners, self._registry.find)
         if delivery is None:
             raise Refused(404, "other_environment")
-        return delivery
+        return Job(delivery=delivery, task=self._registry.get(delivery.task))
 
     def _verify(self, request: Request) -> webhook.WebhookDelivery:
+        secrets = self._secrets.current()
+        try:
+            return self._authentic(request, secrets)
+        except Refused as refused:
+            newer = self._secrets.refreshed() if refused.reason == "bad_signature" else secrets
+            if newer == secrets:
+                raise
+        return self._authentic(request, newer)
+
+    def _authentic(self, request: Request, secrets: Sequence[str]) -> webhook.WebhookDelivery:
         try:
             return webhook.verify(
                 request.body,
                 signature=request.headers.get(webhook.SIGNATURE_HEADER.lower()),
                 timestamp=request.headers.get(webhook.TIMESTAMP_HEADER.lower()),
-                secrets=self._secrets,
+                secrets=secrets,
                 now=self._clocks.now(),
             )
         except WebhookVerificationError as error:
             raise Refused(400 if error.reason in BAD_BODIES else 401, error.reason) from error
 
-    def _declares(self, task: str) -> bool:
-        return self._registry.get(task) is not None
+    def _import(self) -> None:
+        """Make sure that the tasks are declared; only for an authentic delivery, since a stranger may knock often."""
+        if not self._includes.ready():
+            raise Refused(503, "include_failed")
+        if not self._looked and not len(self._registry):
+            logger.warning(
+                "the receiver of %r knows no task: import the modules that declare them, "
+                "or name them in CueTasks(include=[...])",
+                self._owner.scope,
+            )
+        self._looked = True
 
-    def _claim(self, delivery: Delivery) -> Claimed | Finished:
+    def _claim(self, job: Job) -> Claimed | Finished:
         deadline = self._clocks.steady() + WAIT_SECONDS
         while True:
             try:
-                claim = self._ledger.claim(_entry(delivery, self._owner), lease=LEASE_SECONDS)
+                claim = self._ledger.claim(_entry(job, self._owner), lease=LEASE_SECONDS)
             except LedgerError as error:
                 logger.error("nothing runs: %s", error)
                 raise Refused(503, error.code) from error
@@ -140,32 +176,40 @@ class Receiver:
                 raise Refused(409, "running")
             self._clocks.sleep(PAUSE_SECONDS)
 
-    def _run(self, delivery: Delivery, claim: Claimed) -> Result:
-        if claim.starts > delivery.max_attempts:
-            return failed(f"process died {claim.starts - 1} times in this run", reason="process_died", final=True)
+    def _run(self, job: Job, claim: Claimed) -> Result:
+        """Return how the attempt ended: by a run, or by a reason not to run."""
         started = self._clocks.steady()
         with self._leases.keeping(claim.token):
-            result = dispatch(self._registry.get(delivery.task), delivery)
-        log.event(
-            logger,
-            "ran",
-            task=delivery.task,
-            execution_id=delivery.execution_id,
-            attempt=delivery.attempt,
-            reason=result.reason,
-            seconds=round(self._clocks.steady() - started, 3),
-            error=result.outcome.evidence.get("error"),
-        )
+            result = self._unfit(job, claim) or self._dispatch(job, claim)
+        _log_run(job.delivery, result, self._clocks.steady() - started)
         return result
 
-    def _settle(self, delivery: Delivery, claim: Claimed, result: Result) -> Response:
+    def _unfit(self, job: Job, claim: Claimed) -> Result | None:
+        """Return the end of an execution that must not run, or None for one that may."""
+        if claim.decision not in (RUN, None):
+            return skipped(claim.decision)
+        if claim.crashed and job.policy.after_crash == "fail":
+            crashed = RunError("crashed", "the process died in the middle of the run, and after_crash='fail'")
+            return self._stage.failure(crashed, reason="crashed", final=True)
+        if claim.starts > job.delivery.max_attempts:
+            died = RunError("process_died", f"process died {claim.starts - 1} times in this run")
+            return self._stage.failure(died, reason="process_died", final=True)
+        return None
+
+    def _dispatch(self, job: Job, claim: Claimed) -> Result:
+        return dispatch(job.task, _context(job, claim), self._stage, timeout=job.policy.timeout)
+
+    def _settle(self, job: Job, claim: Claimed, result: Result) -> Response:
         """Give a failure with attempts left back, or write the end down and report it; then answer."""
+        delivery = job.delivery
         if not result.final and self._released(delivery, claim):
             return Response(status=result.status, json={"status": "retry", "reason": result.reason})
         status = "success" if result.outcome.success else "failure"
         answer = Answer(status=result.status, body={"status": status, "reason": result.reason})
         if self._finished(delivery, claim, answer, result.outcome):
             self._reporter.report(Report(execution_id=delivery.execution_id, outcome=result.outcome))
+            if result.cause is not None:
+                self._stage.hooks.failed(_context(job, claim), result.cause)
         return Response(status=answer.status, json=answer.body)
 
     def _released(self, delivery: Delivery, claim: Claimed) -> bool:
@@ -191,7 +235,8 @@ class Receiver:
                 self._clocks.sleep(PAUSE_SECONDS)
 
 
-def _entry(delivery: Delivery, owner: Owner) -> Entry:
+def _entry(job: Job, owner: Owner) -> Entry:
+    delivery = job.delivery
     return Entry(
         execution_id=delivery.execution_id,
         scope=owner.scope,
@@ -200,7 +245,23 @@ def _entry(delivery: Delivery, owner: Owner) -> Entry:
         transport=delivery.transport,
         attempt=delivery.attempt,
         max_attempts=delivery.max_attempts,
+        decision=job.decide(),
+        exclusive=job.policy.overlap == "skip",
     )
+
+
+def _context(job: Job, claim: Claimed) -> Context:
+    """Return the run's facts; a later attempt that was turned away while this one ran may be the last."""
+    return job.delivery.context(is_last_attempt=claim.attempt >= job.delivery.max_attempts)
+
+
+def _log_run(delivery: Delivery, result: Result, seconds: float) -> None:
+    run: dict[str, Any] = {"task": delivery.task, "execution_id": delivery.execution_id, "attempt": delivery.attempt}
+    took = round(seconds, 3)
+    log.event(logger, "ran", **run, reason=result.reason, seconds=took, error=result.outcome.evidence.get("error"))
+    if seconds > SLOW_SECONDS and delivery.transport == "webhook":
+        remedy = "CueAPI gives a webhook 30 s: declare the task with transport='worker', or hand its work to a queue"
+        log.event(logger, "slow_run", level=logging.WARNING, **run, seconds=took, remedy=remedy)
 
 
 def _refusal(refused: Refused) -> Response:

@@ -14,7 +14,7 @@ from cueapi import ConflictError, CueAPIError, CueNotFoundError, InvalidSchedule
 
 from .. import log
 from ..errors import LedgerError
-from .ledger.base import Ledger, Report
+from .ledger.base import KEEP_SECONDS, Ledger, Report
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ RETRY_SECONDS = 10.0
 """Between two rounds over the outcomes that could not be reported."""
 IN_LINE_SECONDS = 5.0
 """An outcome younger than this is being reported by the request that made it."""
+PURGE_SECONDS = 3600.0
+"""Between two looks for executions that need not be kept any more."""
 BATCH = 100
 
 logger = logging.getLogger("cueapi_tasks.run")
@@ -45,14 +47,14 @@ class Reporter:
         self._scope = scope
         self._connect = connect
         self._connected: tuple[CueAPI | None] | None = None
-        self._born = time.monotonic()
+        self._born = self._purge_at = time.monotonic()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def report(self, report: Report) -> None:
-        """Try once, in line; what does not get through is tried again by a thread."""
-        if not self._send_and_note(report):
+        """Try once, in line; what does not get through is tried again by a thread, which also purges now and then."""
+        if not self._send_and_note(report) or time.monotonic() >= self._purge_at:
             self.catch_up()
 
     def catch_up(self) -> None:
@@ -77,8 +79,21 @@ class Reporter:
             return self._connected[0]
 
     def _loop(self) -> None:
-        while not self._round() and not self._stop.wait(RETRY_SECONDS):
-            pass
+        while True:
+            done = self._round()
+            self._purge()
+            if done or self._stop.wait(RETRY_SECONDS):
+                return
+
+    def _purge(self) -> None:
+        if time.monotonic() < self._purge_at:
+            return
+        self._purge_at = time.monotonic() + PURGE_SECONDS
+        try:
+            while self._ledger.purge(age=KEEP_SECONDS, limit=BATCH) == BATCH and not self._stop.is_set():
+                pass
+        except LedgerError as error:
+            logger.warning("old executions stay in the ledger for now: %s", error)
 
     def _round(self) -> bool:
         """Report one batch of what no request is reporting now; True when nothing is left."""
