@@ -105,13 +105,8 @@ def _request(environ: Environ, limit: int) -> Request:
 
 def _read(environ: Environ, length: int, limit: int) -> bytes:
     """Read the body; a chunked one has no length, and is readable to its end only where the server says so."""
+    most = length or (limit + 1 if environ.get("wsgi.input_terminated") else 0)
     stream: BinaryIO = environ["wsgi.input"]
-    if length:
-        return stream.read(length)
-    return _read_up_to(stream, limit + 1) if environ.get("wsgi.input_terminated") else b""
-
-
-def _read_up_to(stream: BinaryIO, most: int) -> bytes:
     parts: list[bytes] = []
     while most > 0 and (part := stream.read(most)):
         parts.append(part)
