@@ -49,8 +49,9 @@ class Edge:
             await _send(await self._handle(request), send, with_body=request.method != "HEAD")
 
     async def _handle(self, request: Request) -> Response:
-        run = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run, self._handler, request)
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: context.run(self._handler, request))
 
 
 def mount(inner: ASGIApp, mounted: ASGIApp, path: str) -> ASGIApp:
