@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from . import config, web
+from .asgi import ASGIApp, Edge
+from .asgi import mount as mount_asgi
 from .config import Settings, Value
 from .declare import schedules
 from .declare.binding import Binder
@@ -252,6 +254,15 @@ class CueTasks:
     def wsgi(self) -> web.MountedApp:
         """The receiver alone, as a WSGI app for any path."""
         return web.wsgi(lambda request: self.receiver.handle(request))
+
+    def mount_asgi(self, asgi_app: ASGIApp, path: str = "/cueapi") -> ASGIApp:
+        """Return the ASGI app with the receiver at `path`; also as `app.add_middleware(cue.mount_asgi, path=path)`."""
+        return mount_asgi(asgi_app, self.asgi, path)
+
+    @functools.cached_property
+    def asgi(self) -> Edge:
+        """The receiver alone, as an ASGI app for any path."""
+        return Edge(lambda request: self.receiver.handle(request))
 
     @property
     def receiver(self) -> Receiver:

@@ -50,6 +50,11 @@ class Response:
         """The body's bytes."""
         return json.dumps(self.json).encode("ascii")
 
+    def header_lines(self) -> list[tuple[str, str]]:
+        """Return every header that goes out, those that describe the body included."""
+        described = {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
+        return list({**described, **self.headers}.items())
+
 
 Handler = Callable[[Request], Response]
 
@@ -59,27 +64,34 @@ def wsgi(handler: Handler, *, limit: int = BODY_LIMIT) -> MountedApp:
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         response = handler(_request(environ, limit))
-        body = response.body
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **response.headers}
-        start_response(f"{response.status} {HTTPStatus(response.status).phrase}", list(headers.items()))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        start_response(f"{response.status} {HTTPStatus(response.status).phrase}", response.header_lines())
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 
     return app
 
 
 def mount(inner: WSGIApp, mounted: WSGIApp, path: str) -> MountedApp:
     """Return `inner` with `mounted` in its place at `path`, with or without a slash at its end."""
-    prefix = "/" + path.strip("/")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        here = environ.get("PATH_INFO", "").rstrip("/") == prefix.rstrip("/")
+        here = same_path(environ.get("PATH_INFO", ""), path)
         return (mounted if here else inner)(environ, start_response)
 
     return app
 
 
+def same_path(asked: str, path: str) -> bool:
+    """Tell whether a request's path is the one mounted at, with or without a slash at the end of either."""
+    return asked.rstrip("/") == ("/" + path.strip("/")).rstrip("/")
+
+
+def content_length(text: str | None) -> int:
+    """Return the declared length of a body, 0 where there is none or none that RFC 9110 allows."""
+    return int(text[:18]) if text and text.isascii() and text.isdigit() else 0
+
+
 def _request(environ: Environ, limit: int) -> Request:
-    length = _content_length(environ)
+    length = content_length(environ.get("CONTENT_LENGTH"))
     body = b"" if length > limit else _read(environ, length, limit)
     return Request(
         method=environ["REQUEST_METHOD"],
@@ -91,21 +103,10 @@ def _request(environ: Environ, limit: int) -> Request:
     )
 
 
-def _content_length(environ: Environ) -> int:
-    """Return the declared length, 0 where there is none or none that RFC 9110 allows."""
-    text = environ.get("CONTENT_LENGTH") or ""
-    return int(text[:18]) if text.isascii() and text.isdigit() else 0
-
-
 def _read(environ: Environ, length: int, limit: int) -> bytes:
     """Read the body; a chunked one has no length, and is readable to its end only where the server says so."""
+    most = length or (limit + 1 if environ.get("wsgi.input_terminated") else 0)
     stream: BinaryIO = environ["wsgi.input"]
-    if length:
-        return stream.read(length)
-    return _read_up_to(stream, limit + 1) if environ.get("wsgi.input_terminated") else b""
-
-
-def _read_up_to(stream: BinaryIO, most: int) -> bytes:
     parts: list[bytes] = []
     while most > 0 and (part := stream.read(most)):
         parts.append(part)

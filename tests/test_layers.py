@@ -19,7 +19,7 @@ PURE += ("deploy.guards", "deploy.markdown")
 PURE_SERVER = ("server.rules", "server.records", "server.views", "server.schemas")
 IMPURE = {"httpx", "sqlite3", "socket", "threading", "os", "time", "subprocess", "asyncio", "random"}
 FLOORS = [
-    {"_sdk", "errors", "config", "web", "log"},
+    {"_sdk", "errors", "config", "web", "asgi", "log"},
     {"declare"},
     {"run", "server", "deploy"},
     {"app"},
@@ -126,6 +126,8 @@ def test_the_server_judges_the_rest_and_shares_only_schedules_and_signing() -> N
         ("run.dispatch", "run.ledger"),
         ("web", "declare"),
         ("web", "run"),
+        ("asgi", "declare"),
+        ("asgi", "run"),
         ("server.store", "server.api"),
         ("server.engine", "server.api"),
         ("server.engine", "server.deliver"),

@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from cueapi_tasks import CueTasks
 from cueapi_tasks.web import Environ, Request, Response, StartResponse, mount, wsgi
+
+from .support import envelope, signed
 
 SEEN: list[Request] = []
 
@@ -93,6 +98,44 @@ def test_a_chunked_body_over_the_limit_is_not_read_to_its_end() -> None:
     _, _, request = call(wsgi(handler, limit=5), checked=False, **chunked)
     assert request is not None
     assert (request.oversized, stream.tell()) == (True, 6)
+
+
+class Piecemeal(io.BytesIO):
+    """A stream that gives less than it is asked for, as PEP 3333 allows no server, and some do."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size or 0, 2))
+
+
+def test_a_body_that_comes_in_pieces_is_read_whole_and_no_further() -> None:
+    stream = Piecemeal(b"1234567")
+    pieces: dict[str, Any] = {"CONTENT_LENGTH": "5", "wsgi.input": stream}
+    _, _, request = call(wsgi(handler), checked=False, **pieces)
+    assert request is not None
+    assert (request.body, stream.tell()) == (b"12345", 5)
+
+
+@pytest.mark.parametrize(
+    "framing", [{}, {"CONTENT_LENGTH": "", "wsgi.input_terminated": True}], ids=["plain", "chunked"]
+)
+@pytest.mark.parametrize("path", ["/in/cueapi", "/in/cueapi/"])
+@pytest.mark.parametrize("by", ["mount", "dispatcher"])
+def test_a_delivery_runs_its_task_in_flask_under_the_validator(
+    cue: CueTasks, by: str, path: str, framing: dict[str, Any]
+) -> None:
+    ran: list[str] = []
+    cue.schedule(cron="0 9 * * *", task="report")(lambda: ran.append("report"))
+    flask = Flask("app").wsgi_app
+    mounted = cue.mount(flask, "/in/cueapi") if by == "mount" else DispatcherMiddleware(flask, {"/in/cueapi": cue.wsgi})
+    request = signed(envelope("billing/report"), at=datetime.now(timezone.utc))
+    headers: dict[str, Any] = {
+        f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()
+    }
+    status, _, _ = call(mounted, body=request.body, PATH_INFO=path, SCRIPT_NAME="/prefix", **headers, **framing)
+    assert (status, ran) == ("200 OK", ["report"])
+    assert call(mounted, PATH_INFO=path, REQUEST_METHOD="HEAD")[:2] == ("405 Method Not Allowed", b"")
+    assert call(mounted, PATH_INFO="/else")[0] == "404 NOT FOUND"
+    cue.close()
 
 
 def test_a_mounted_app_answers_a_stranger_with_a_reason_and_leaves_the_rest_alone(cue: CueTasks) -> None:

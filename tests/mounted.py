@@ -1,0 +1,55 @@
+"""Web apps with a receiver mounted, for the servers of `test_mounts`; each tells at `/` how often a task ran."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django  # type: ignore[import-untyped]
+from django.conf import settings  # type: ignore[import-untyped]
+from django.core.asgi import get_asgi_application  # type: ignore[import-untyped]
+from django.core.wsgi import get_wsgi_application  # type: ignore[import-untyped]
+from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
+from django.urls import path  # type: ignore[import-untyped]
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+from flask import Flask
+
+from cueapi_tasks import CueTasks
+
+cue = CueTasks("billing")
+calls: list[str] = []
+
+
+@cue.schedule(cron="0 9 * * *")
+def report(text: str = "") -> None:
+    calls.append(text)
+
+
+@cue.schedule(cron="0 9 * * *")
+async def report_later(text: str = "") -> None:
+    calls.append(text)
+
+
+def count() -> str:
+    return " ".join(calls)
+
+
+flask_app = Flask(__name__)
+flask_app.get("/")(count)
+flask_app.wsgi_app = cue.mount(flask_app.wsgi_app, path="/cueapi")  # type: ignore[method-assign]
+
+
+fastapi_app = FastAPI()
+fastapi_app.get("/", response_class=PlainTextResponse)(count)
+fastapi_app.add_middleware(cue.mount_asgi, path="/cueapi")
+
+
+def view(request: HttpRequest) -> Any:
+    return HttpResponse(count())
+
+
+urlpatterns = [path("", view)]
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", MIDDLEWARE=[])
+django.setup()
+django_wsgi = cue.mount(get_wsgi_application(), path="/cueapi")
+django_asgi = cue.mount_asgi(get_asgi_application(), path="/cueapi")
