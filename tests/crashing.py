@@ -21,6 +21,7 @@ from cueapi_tasks.run import lease, receiver, report
 from cueapi_tasks.run.ledger import open_ledger
 from cueapi_tasks.run.ledger.base import Answer, Claim, Entry, Ledger
 from cueapi_tasks.run.outcome import Outcome
+from cueapi_tasks.run.secrets import Secrets
 from cueapi_tasks.web import Environ, StartResponse, wsgi
 
 STEPS = ("verified", "claimed", "running", "returned", "finished", "reported", "answered")
@@ -104,7 +105,7 @@ def serve(settings: dict[str, Any]) -> None:
     made = receiver.Receiver(
         registry=app.registry,
         owner=app.owner,
-        secrets=[settings["secret"]],
+        secrets=Secrets([settings["secret"]]),
         ledger=ledger,
         reporter=report.Reporter(ledger, app.owner.scope, lambda: client),
         clocks=receiver.Clocks(now=lambda: began + (datetime.now(timezone.utc).timestamp() - began) * rate),
