@@ -22,12 +22,14 @@ from .support import ROOT
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 QUICKSTART, *PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+CONSOLE = [text for kind, text in BLOCKS if kind == "console"]
 VOLATILE = (
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]{3}"), "MOMENT"),
     (re.compile(r"\d\d:\d\d:\d\d"), "TIME"),
     (re.compile(r"in \d+\.\d+ s"), "in N s"),
     (re.compile(r"over \d+ days"), "over N days"),
+    (re.compile(r"about [\d,]+ of"), "about N of"),
     (re.compile(r" +$", re.MULTILINE), ""),
 )
 
@@ -54,7 +56,7 @@ def test_the_quickstart_is_the_example() -> None:
 
 
 def test_dev_prints_what_the_readme_shows(folder: Path) -> None:
-    (shown,) = [text for kind, text in BLOCKS if kind == "console"]
+    shown = CONSOLE[0]
     command, *lines = shown.splitlines()
     done = run(f"{command.removeprefix('$ ')} --exit", folder)
     assert done.returncode == 0, done.stderr
@@ -76,6 +78,26 @@ def test_the_three_settings_are_enough_for_plan_and_deploy(folder: Path) -> None
     assert "2 to create" in run(plan, folder, **environment).stdout
     assert run(f"{deploy} --yes", folder, **environment).returncode == 0
     assert "2 to keep" in run(plan, folder, **environment).stdout
+    server.stop()
+
+
+def test_next_plan_and_deploy_print_what_the_readme_shows(folder: Path) -> None:
+    credentials = make_credentials()
+    server = Server(data=folder / "data", credentials=credentials)
+    server.start()
+    settings = {
+        "CUEAPI_API_KEY": credentials.api_key,
+        "CUEAPI_BASE_URL": server.url,
+        "CUEAPI_CALLBACK_URL": "https://your-app.example/cueapi",
+    }
+    for shown in CONSOLE[1:]:
+        command, *lines = shown.splitlines()
+        if " deploy " in command:  # of what was deployed before, one task loses its decorator
+            assert run(f"{command.removeprefix('$ ')}", folder, **settings).returncode == 0
+            (folder / "quickstart.py").write_text(QUICKSTART.replace('@cue.schedule(every="15m")\n', ""))
+        done = run(command.removeprefix("$ "), folder, **settings)
+        said = [line for line in done.stderr.splitlines() if not line.startswith("note:")]
+        assert [*steady(done.stdout), *said] == steady("\n".join(lines))
     server.stop()
 
 

@@ -21,6 +21,7 @@ from .. import __version__
 from .._sdk import REMEDY, RIVALS
 from ..app import CueTasks
 from ..errors import AppLoadError, CueTasksError
+from ..run.ledger import init_ledger
 from . import deploy as deploying
 from . import listing
 from . import serve as serving
@@ -171,6 +172,20 @@ def destroy(app: str | None, name: str | None, environment: str | None, yes: boo
         deploying.check_project(declared, project())
     with deploying.connect(declared.settings) as client:
         deploying.run_destroy(client, declared.owner, declared.former_owner, yes=yes)
+
+
+@cli.group()
+def ledger() -> None:
+    """Look after the ledger of an app."""
+
+
+@ledger.command()
+@APP
+def init(app: str | None) -> None:
+    """Make the ledger's table in PostgreSQL; the other ledgers need no such step."""
+    where = load(app).settings.ledger
+    init_ledger(where)
+    click.echo(f"the {where.partition(':')[0]} ledger is ready")
 
 
 cli.add_command(serving.server)

@@ -80,8 +80,8 @@ def describe(schedule: Schedule) -> str:
 
 def describe_usage(usage: Usage) -> str:
     """Return what the account will use of its plan, for people."""
-    cues, runs = (f" of {limit}" if limit is not None else "" for limit in (usage.cue_limit, usage.run_limit))
-    return f"the account will have {usage.cues}{cues} cues; this app runs about {usage.runs}{runs} times a month"
+    cues, runs = (f" of {limit:,}" if limit is not None else "" for limit in (usage.cue_limit, usage.run_limit))
+    return f"the account will have {usage.cues:,}{cues} cues; this app runs about {usage.runs:,}{runs} times a month"
 
 
 def shown(name: str, value: Any, redacted: Collection[str] = ()) -> Any:
