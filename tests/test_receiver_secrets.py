@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cueapi_tasks import CueTasks, DeclarationError
 from cueapi_tasks.run.ledger.base import KEEP_SECONDS, Answer, Claimed, Entry
 from cueapi_tasks.run.outcome import Outcome
 from cueapi_tasks.run.secrets import OVERLAP_SECONDS, REFRESH_SECONDS, Secrets
+from cueapi_tasks.server.main import Server, make_credentials
 
 from .stores import sqlite_store
 from .support import API_KEY, SECRET, Clock, answer_of, envelope, receiver_of, signed, stamp_payload, stub_client
@@ -113,6 +115,29 @@ def test_without_a_key_the_secret_cannot_be_refreshed_and_that_is_said(caplog: p
     assert answer_of(app.receiver.handle(signed(envelope(), secret=NEW)))[0] == 401
     app.close()
     assert "not refreshed: set CUEAPI_API_KEY" in caplog.text
+
+
+def test_the_secret_is_read_from_the_server(tmp_path: Path) -> None:
+    credentials = make_credentials()
+    server = Server(data=tmp_path / "data", credentials=credentials)
+    server.start()
+    app = CueTasks(
+        "billing",
+        api_key=credentials.api_key,
+        base_url=server.url,
+        webhook_secret="whsec_of_yesterday",
+        ledger="memory:",
+        refresh_secret=True,
+    )
+
+    @app.schedule(cron="0 9 * * *")
+    def report() -> None: ...
+
+    now = datetime.now(timezone.utc)
+    request = signed(envelope(payload=stamp_payload()), secret=credentials.webhook_secret, at=now)
+    assert answer_of(app.receiver.handle(request)) == (200, "completed")
+    app.close()
+    server.stop()
 
 
 def failing(**arguments: Any) -> CueTasks:
