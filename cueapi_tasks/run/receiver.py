@@ -191,7 +191,7 @@ class Receiver:
         if claim.crashed and job.policy.after_crash == "fail":
             crashed = RunError("crashed", "the process died in the middle of the run, and after_crash='fail'")
             return self._stage.failure(crashed, reason="crashed", final=True)
-        if claim.starts > job.delivery.max_attempts:
+        if claim.crashed and claim.starts > job.delivery.max_attempts:
             died = RunError("process_died", f"process died {claim.starts - 1} times in this run")
             return self._stage.failure(died, reason="process_died", final=True)
         return None
