@@ -24,7 +24,7 @@ def test_the_command_makes_the_table_in_postgresql_and_may_be_run_again(
         assert main(["ledger", "init", written(tmp_path, postgres_url)]) == 0
     assert "ready" in capsys.readouterr().out
     ledger = open_ledger(postgres_url)
-    assert ledger.unreported("billing", limit=1) == []
+    assert ledger.unreported("nobody", limit=1) == []
     ledger.close()
 
 
