@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import multiprocessing
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -78,7 +79,14 @@ async def _request(scope: Scope, receive: Receive, limit: int) -> Request | None
     body = b"" if too_long else await _read(receive, limit + 1)
     if body is None:
         return None
-    return Request(method=scope["method"], headers=headers, body=body, oversized=too_long or len(body) > limit)
+    return Request(
+        method=scope["method"],
+        headers=headers,
+        body=body,
+        oversized=too_long or len(body) > limit,
+        # ASGI has no word for it; a server's workers are children of its own
+        multiprocess=multiprocessing.parent_process() is not None,
+    )
 
 
 def _headers(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

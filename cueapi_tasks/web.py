@@ -35,6 +35,8 @@ class Request:
     body: bytes
     oversized: bool = False
     """Whether the body is over the limit; then it was not read."""
+    multiprocess: bool = False
+    """Whether other processes answer for the same app."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ def _request(environ: Environ, limit: int) -> Request:
         },
         body=body,
         oversized=length > limit or len(body) > limit,
+        multiprocess=bool(environ.get("wsgi.multiprocess")),
     )
 
 

@@ -44,13 +44,14 @@ def decide(policy: Policy, schedule: Schedule | None, scheduled_for: datetime, n
     """
     if policy.late == "skip" and now - scheduled_for > timedelta(seconds=policy.max_late or 0.0):
         return LATE
-    if not isinstance(schedule, Recurring) or not is_slot(schedule, scheduled_for):
+    if not isinstance(schedule, Recurring):
         return RUN
-    if policy.dst == "once" and is_second_copy(schedule, scheduled_for):
+    # whether it is a slot is asked last: that takes longer than all the rest of a request
+    if policy.dst == "once" and is_second_copy(schedule, scheduled_for) and is_slot(schedule, scheduled_for):
         return DST
-    newer = next_run(schedule, scheduled_for)
-    if policy.late == "latest" and newer is not None and newer <= now:
-        return LATE
+    if policy.late == "latest" and is_slot(schedule, scheduled_for):
+        newer = next_run(schedule, scheduled_for)
+        return LATE if newer is not None and newer <= now else RUN
     return RUN
 
 

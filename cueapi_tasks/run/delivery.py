@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from cueapi import WebhookDelivery
@@ -55,7 +56,7 @@ class Delivery:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A delivery beside what this code declares for it."""
 
@@ -63,12 +64,12 @@ class Job:
     task: AnyTask | None
     """None where this code does not know it."""
 
-    @property
+    @cached_property
     def declared(self) -> Declared | None:
         """The schedule that it comes from; None where this code does not know it."""
         return None if self.task is None else self.task.of_schedule(self.delivery.schedule)
 
-    @property
+    @cached_property
     def policy(self) -> Policy:
         """How the run behaves at the edges."""
         return Policy() if self.declared is None else self.declared.policy

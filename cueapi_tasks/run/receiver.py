@@ -22,6 +22,7 @@ from .dispatch import Stage, dispatch
 from .include import Includes
 from .lease import LeaseKeeper
 from .ledger.base import LEASE_SECONDS, Answer, Claimed, Entry, Finished, Ledger, Report
+from .ledger.memory import MemoryLedger
 from .outcome import Outcome, Result, skipped
 from .report import Reporter
 from .secrets import Secrets
@@ -87,11 +88,13 @@ class Receiver:
         self._clocks = clocks or Clocks()
         self._caught_up = False
         self._looked = False
+        self._warned = False
 
     def handle(self, request: Request) -> Response:
         """Return the answer; every status and reason is in the documentation's table."""
         try:
             job = self._accept(request)
+            self._warn_of_processes(request)
             self.catch_up()
             claim = self._claim(job)
         except Refused as refused:
@@ -149,6 +152,15 @@ class Receiver:
             )
         except WebhookVerificationError as error:
             raise Refused(400 if error.reason in BAD_BODIES else 401, error.reason) from error
+
+    def _warn_of_processes(self, request: Request) -> None:
+        """Say once that a ledger in memory cannot see what other worker processes run."""
+        if request.multiprocess and not self._warned and isinstance(self._ledger, MemoryLedger):
+            self._warned = True
+            logger.error(
+                "the ledger is in memory and several processes receive: each may run what another has run; "
+                "set CUEAPI_LEDGER to sqlite:///path, redis://... or postgresql://..."
+            )
 
     def _import(self) -> None:
         """Make sure that the tasks are declared; only for an authentic delivery, since a stranger may knock often."""

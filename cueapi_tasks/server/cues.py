@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..declare.schedules import next_run
 from . import rules
 from .core import Core, new_cue_id, new_execution, no_cue
 from .events import log_fired
@@ -225,6 +226,6 @@ def _status_fields(status: str | None, cue: Cue, now: datetime) -> dict[str, Any
     if status == "paused":
         return {"status": CueStatus.PAUSED, "next_run": None}
     if status == "active":
-        run = cue.at if cue.schedule_type == "once" else rules.following_run(rules.schedule_of(cue), now)
+        run = cue.at if cue.schedule_type == "once" else next_run(rules.schedule_of(cue), now)
         return {"status": CueStatus.ACTIVE, "next_run": run}
     return {}

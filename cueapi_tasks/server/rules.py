@@ -129,27 +129,19 @@ def in_utc(moment: datetime) -> datetime:
         raise ApiError(400, "invalid_schedule", "The moment is out of range") from error
 
 
-def following_run(schedule: Schedule, after: datetime) -> datetime | None:
-    """Return the next run, or None where the expression's years have passed (Q23)."""
-    try:
-        return next_run(schedule, after)
-    except (CroniterError, OverflowError):
-        return None
-
-
 def due_slots(cue: Cue, now: datetime, profile: Profile) -> tuple[list[datetime], datetime | None]:
     """Return the slots of a due cue to fire now, and its next run (section 7; catch_up as in section 11)."""
     first = cue.next_run or now
     schedule = schedule_of(cue)
     if isinstance(schedule, Once):
         return [first], None
-    following = following_run(schedule, first)
+    following = next_run(schedule, first)
     if profile.has(Quirk.REPLAYED_SLOTS):
         return [first], following
     newest = first
     if following is not None and following <= now:
         newest = latest_run(schedule, following, now)
-        following = following_run(schedule, newest)
+        following = next_run(schedule, newest)
     if cue.catch_up is CatchUp.SKIP and now - newest > CYCLE:
         return [], following
     if cue.catch_up is CatchUp.ALL:
