@@ -153,6 +153,15 @@ def test_a_run_that_fails_ends_it_with_1_without_waiting_minutes_for_its_retry(
     assert "not waiting for further attempts" in program.text
 
 
+def test_what_a_fire_would_spoil_is_left_alone(run: Run) -> None:
+    source = APP.replace('cron="0 9 * * *"', 'cron="0 9 * * *", transport="worker"')
+    source += '\ncue.schedule(at="2099-01-01T00:00", task="later")(lambda: None)\n'
+    program = run("dev", "app.py", "--now", "--exit", source=source)
+    assert program.end() == 0
+    assert "good is not fired: it waits for a worker" in program.text
+    assert "later is not fired: a fire would use up its one-time cue" in program.text
+
+
 def test_ctrl_c_ends_cleanly_and_the_next_start_keeps_the_ports(run: Run) -> None:
     ports: list[str] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -131,8 +131,11 @@ def _fire_each(app: CueTasks, client: CueAPI) -> list[str]:
 
 
 def _cue_to_fire(app: CueTasks, task: AnyTask, cues: Iterable[Cue]) -> Cue | None:
-    names = [spec.name for spec in task.specs(app.owner, None) if not isinstance(spec.schedule, Once)]
-    if not names:
+    pushed = [spec for spec in task.specs(app.owner, None) if spec.transport == "webhook"]
+    names = [spec.name for spec in pushed if not isinstance(spec.schedule, Once)]
+    if not pushed:
+        click.echo(f"{task.name} is not fired: it waits for a worker, and none runs here")
+    elif not names:
         click.echo(f"{task.name} is not fired: a fire would use up its one-time cue")
     return next((cue for cue in cues if cue.name in names[:1]), None)
 
