@@ -51,6 +51,10 @@ def make_on_failure(value: Mapping[str, Any] | None, name: str) -> OnFailure:
             "bad_on_failure",
             f"task {name!r}: on_failure has no key {unknown[0]!r}; it takes email, webhook, pause",
         )
+    if type(given.get("email", True)) is not bool or type(given.get("pause", False)) is not bool:
+        raise DeclarationError("bad_on_failure", f"task {name!r}: on_failure's email and pause are True or False")
+    if not isinstance(given.get("webhook"), str | None):
+        raise DeclarationError("bad_on_failure", f"task {name!r}: on_failure's webhook is a URL")
     return OnFailure(**given)
 
 
