@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -230,10 +229,3 @@ def _raise_failures(report: Report) -> None:
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-@contextlib.contextmanager
-def client_of(app: CueTasks) -> Generator[CueAPI]:
-    """Give a client for an app."""
-    with connect(app.settings) as client:
-        yield client

@@ -21,7 +21,7 @@ from ..deploy import render
 from ..deploy.change import Action, Change
 from ..deploy.clock import local, spell_moment
 from ..deploy.forecast import coming_runs
-from .deploy import Wishes, client_of, look
+from .deploy import Wishes, connect, look
 
 WIDE = 160
 """Columns of a table that is not shown on a terminal."""
@@ -29,7 +29,7 @@ WIDE = 160
 
 def run_list(app: CueTasks, *, as_json: bool) -> None:
     """Print the declared tasks, and what else is this app's, beside the remote state."""
-    with client_of(app) as client:
+    with connect(app.settings) as client:
         rows = [_row(change) for change in look(app, client, Wishes()).plan.changes]
     if as_json:
         click.echo(json.dumps({"version": 1, "cues": rows}))
