@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, BinaryIO, Protocol
 
@@ -39,7 +40,7 @@ class Request:
     """Whether other processes answer for the same app."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Response:
     """One HTTP answer with a JSON body."""
 
@@ -47,7 +48,7 @@ class Response:
     json: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    @property
+    @cached_property
     def body(self) -> bytes:
         """The body's bytes."""
         return json.dumps(self.json).encode("ascii")
