@@ -19,6 +19,7 @@ from cueapi_tasks.deploy.apply import Report, apply
 from cueapi_tasks.deploy.change import Plan
 from cueapi_tasks.deploy.pace import Pace
 from cueapi_tasks.deploy.plan import Intent, plan
+from cueapi_tasks.run.ledger.base import Ledger
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.receiver import Clocks, Receiver
 from cueapi_tasks.run.report import Reporter
@@ -118,10 +119,10 @@ def stub_client(*answers: httpx.Response) -> Iterator[Reports]:
 
 @contextmanager
 def receiver_of(
-    app: CueTasks, ledger: Path, clock: Clock, client: CueAPI | None, **arguments: Any
+    app: CueTasks, ledger: Path | Ledger, clock: Clock, client: CueAPI | None, **arguments: Any
 ) -> Iterator[Receiver]:
     """Give the app's receiver on a hand-set clock and a client handed in."""
-    store = SqliteLedger(ledger)
+    store = SqliteLedger(ledger) if isinstance(ledger, Path) else ledger
     usual: dict[str, Any] = {
         "registry": app.registry,
         "owner": app.owner,

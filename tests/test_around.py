@@ -70,11 +70,10 @@ def test_a_task_gives_djangos_connections_back_as_a_view_does(tmp_path: Path) ->
 
 
 def test_a_ledger_in_memory_under_several_processes_is_said_once(
-    tmp_path: Path, cue: CueTasks, caplog: pytest.LogCaptureFixture
+    cue: CueTasks, caplog: pytest.LogCaptureFixture
 ) -> None:
     cue.schedule(cron="0 9 * * *", task="report")(lambda: None)
-    with receiver_of(cue, tmp_path / "ledger.db", Clock(), None) as receiver:
-        receiver._ledger = MemoryLedger()
+    with receiver_of(cue, MemoryLedger(), Clock(), None) as receiver:
         receiver.handle(signed(envelope()))
         assert [record for record in caplog.records if record.levelno == logging.ERROR] == []
         for _ in range(2):

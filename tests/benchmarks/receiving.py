@@ -32,12 +32,12 @@ def run(size: int) -> list[Ratio]:
     times = max(20, size // 10)
     found: list[Ratio] = []
     for kind, target in (("memory", 3), ("SQLite", 12)):
-        with TemporaryDirectory() as folder, receiver_of(app, Path(folder) / "ledger.db", Clock(), None) as receiver:
-            if kind == "memory":
-                receiver._ledger = MemoryLedger()
-            name = f"request with the {kind} ledger / bare WSGI function"
-            step, floor = caller(wsgi(receiver.handle), times), caller(bare, times)
-            found.append(replace(compare(name, step, floor, target=target, times=times), enforced=False))
+        with TemporaryDirectory() as folder:
+            ledger = MemoryLedger() if kind == "memory" else Path(folder) / "ledger.db"
+            with receiver_of(app, ledger, Clock(), None) as receiver:
+                name = f"request with the {kind} ledger / bare WSGI function"
+                step, floor = caller(wsgi(receiver.handle), times), caller(bare, times)
+                found.append(replace(compare(name, step, floor, target=target, times=times), enforced=False))
     return found
 
 
