@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -81,7 +81,7 @@ def check_project(app: CueTasks, project: Project) -> None:
 def look(app: CueTasks, client: CueAPI, wishes: Wishes) -> Sight:
     """Read the remote cues and return what a deploy would do now."""
     specs = app.specs()
-    private = unreachable(iter(specs), client.base_url)
+    private = unreachable(specs, client.base_url)
     if private is not None:
         raise DeployError(
             "private_callback",
@@ -193,12 +193,11 @@ def _with_history(change: Change, client: CueAPI) -> Change:
     return replace(change, history=client.cues.get(change.cue.id, execution_limit=1).execution_total)
 
 
-def _print_plan(seen: Sight, blocks: Iterable[Guard], *, as_json: bool) -> None:
+def _print_plan(seen: Sight, blocks: Sequence[Guard], *, as_json: bool) -> None:
     owner = seen.plan.owner
     environment = owner.environment or "none"
     where = f"app {owner.app}, environment {environment}, on {seen.server}, account {seen.account.email}"
     click.echo(where, err=as_json)
-    blocks = list(blocks)
     click.echo(render.to_text(seen.plan, usage=seen.usage, guards=blocks), err=as_json)
     if as_json:
         click.echo(json.dumps(render.to_json(seen.plan, usage=seen.usage, guards=blocks)))

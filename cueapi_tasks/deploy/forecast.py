@@ -16,9 +16,6 @@ from .change import Action, Change, Warned
 SHOWN = 5
 """Runs that a plan shows before and after."""
 
-FIRES = (Action.CREATE, Action.RESUME, Action.REPLACE)
-"""Actions after which a cue fires, whatever it did before."""
-
 
 def coming_runs(schedule: Schedule, now: datetime, policy: Policy | None = None) -> Iterator[datetime]:
     """Yield the coming runs (UTC): what the server fires, less the second copies that the policy leaves out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -46,7 +46,7 @@ def guards(plan: Plan, *, refuse_older: bool = False) -> Iterator[Guard]:
         yield Guard(code="older_revision", flag=None, message=message)
 
 
-def unreachable(specs: Iterator[CueSpec], base_url: str) -> str | None:
+def unreachable(specs: Iterable[CueSpec], base_url: str) -> str | None:
     """Return a callback that the hosted service could never call: on loopback, or in a private network."""
     if urlsplit(base_url).hostname not in HOSTED:
         return None

@@ -46,7 +46,7 @@ class Remote:
         ]
 
     def is_owned(self, cue: Cue) -> bool:
-        """Tell whether a cue is ours and in its place."""
+        """Tell whether a cue is ours, in its place or renamed by hand."""
         return self.owned.get(stamp_of(cue).cue_name) is cue if read_stamp(cue.payload) else False
 
 

@@ -38,7 +38,8 @@ def plan(specs: Iterable[CueSpec], cues: Iterable[Cue], *, owner: Owner, intent:
     """Return what makes the account's cues equal to the specs; cues that are not the owner's stay as they are."""
     wanted = {spec.name: spec for spec in specs}
     remote = sort_out(cues, {owner, intent.former or owner})
-    changes = [_Matcher(remote, wanted, intent).change(spec) for spec in wanted.values()]
+    matcher = _Matcher(remote, wanted, intent)
+    changes = [matcher.change(spec) for spec in wanted.values()]
     used = {change.cue.id for change in changes if change.cue}
     changes += _left(remote, used, wanted, intent)
     revisions = [stamp.revision for stamp in remote.stamps if stamp.revision is not None]

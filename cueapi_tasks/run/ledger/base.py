@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...declare.policy import RUN as RUN
 from ..outcome import Outcome
 
 LEASE_SECONDS = 30.0
@@ -21,8 +22,6 @@ RENEW_SECONDS = 10.0
 KEEP_SECONDS = 30 * 24 * 3600.0
 """How long a finished execution keeps its answer."""
 
-RUN = "run"
-"""The decision that nothing stands in the way of a run."""
 OVERLAP = "overlap"
 """The decision against a run while another execution of the same task is running."""
 
