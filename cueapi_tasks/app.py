@@ -44,6 +44,7 @@ from .run.outcome import DISCLOSURES, Disclosure
 from .run.receiver import Receiver
 from .run.report import Reporter
 from .run.secrets import Secrets
+from .run.worker import Worker, WorkerOptions
 
 if TYPE_CHECKING:
     from cueapi import CueAPI
@@ -271,6 +272,21 @@ class CueTasks:
             if self._receiver is None:
                 self._receiver = self._assemble()
             return self._receiver
+
+    def worker(self, client: CueAPI, options: WorkerOptions | None = None) -> Worker:
+        """Return a worker for the tasks with `transport="worker"`; its `run` works until `stop` and then drains."""
+        settings = self.settings
+        ledger = open_ledger(settings.ledger)
+        return Worker(
+            registry=self.registry,
+            owner=self.owner,
+            former=self.former_owner,
+            client=client,
+            ledger=ledger,
+            stage=self.stage,
+            reporter=Reporter(ledger, self.owner.scope, lambda: _client(settings)),
+            options=options,
+        )
 
     @property
     def stage(self) -> Stage:

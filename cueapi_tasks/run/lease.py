@@ -26,14 +26,22 @@ class LeaseKeeper:
     @contextmanager
     def keeping(self, token: str) -> Generator[None]:
         """Keep one lease fresh while the block runs."""
-        with self._lock:
-            self._tokens.add(token)
-            self._start()
+        self.keep(token)
         try:
             yield
         finally:
-            with self._lock:
-                self._tokens.discard(token)
+            self.drop(token)
+
+    def keep(self, token: str) -> None:
+        """Keep one lease fresh until it is dropped."""
+        with self._lock:
+            self._tokens.add(token)
+            self._start()
+
+    def drop(self, token: str) -> None:
+        """Renew this lease no longer."""
+        with self._lock:
+            self._tokens.discard(token)
 
     def close(self) -> None:
         """Stop renewing."""
