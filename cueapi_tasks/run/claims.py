@@ -26,6 +26,8 @@ LONGEST_SECONDS = 240.0
 """How far they may stretch to stay within the rate limit."""
 LOOK_SECONDS = 5.0
 """Between two looks at what is due."""
+AGAIN_SECONDS = 20.0
+"""Between two tries while the API fails."""
 
 logger = logging.getLogger("cueapi_tasks.run")
 
@@ -58,6 +60,7 @@ class Claims:
         self._clocks = clocks
         self._claims: dict[str, Claim] = {}
         self._beaten: dict[str, float] = {}
+        self._beat_at = clocks.steady()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="cueapi-tasks-heartbeats", daemon=True)
@@ -115,15 +118,17 @@ class Claims:
         return Standing.OURS, worker_id
 
     def beat(self) -> None:
-        """Send the heartbeats that are due; what the API does not take now is due at the next look."""
+        """Send the heartbeats that are due; what the API does not take now is tried again a little later."""
+        if self._clocks.steady() < self._beat_at:
+            return
         try:
             for worker_id in sorted({self.worker_id, *(claim.worker_id for _, claim in self._all())}):
                 self._beat_worker(worker_id)
             for execution_id, claim in self._all():
                 if claim.due <= self._clocks.steady():
                     self._beat_execution(execution_id, claim)
-        except CueAPIError:
-            return  # the link has said why
+        except CueAPIError:  # the link has said why
+            self._beat_at = self._clocks.steady() + AGAIN_SECONDS
 
     def forget_worker(self) -> None:
         """Take this worker off the account's list, where nothing that it claimed needs it any more."""

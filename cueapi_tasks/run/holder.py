@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cueapi import CueAPIError
+from cueapi import ConflictError, CueAPIError
 
 from .. import log
 from ..declare.spec import Owner, Retry
@@ -66,6 +66,8 @@ class Holder:
     ) -> None:
         self.given_back = False
         """Whether there may be something to take up in the ledger."""
+        self.troubled = False
+        """Whether the API did not say if it granted a claim."""
         self._owner = owner
         self._job_of = job_of
         self._ledger = ledger
@@ -118,8 +120,9 @@ class Holder:
             return
         try:
             self._claims.claim(held.id)
-        except CueAPIError:
-            self._give_back(held)  # refused, or no answer: whose it is will be asked when it is taken up
+        except CueAPIError as error:  # whose it is will be asked when it is taken up
+            self.troubled |= not isinstance(error, ConflictError)
+            self._give_back(held)
             return
         if not self._run_later(held, 0.0):
             self._attempt(held)

@@ -127,8 +127,11 @@ class Intake:
 
     def _pull(self) -> None:
         now = self._clocks.steady()
-        if now >= self._fresh_until:
+        if now >= self._fresh_until or self._holder.troubled:
             self._backlog = ()
+        if self._holder.troubled:
+            self._holder.troubled = False
+            self._poll_at = now + self._backoff()
         if not self._backlog and self._lanes.free and now >= self._poll_at:
             self._poll()
         self._backlog = [item for item in self._backlog if not self._take(item)]
@@ -140,7 +143,8 @@ class Intake:
         try:
             self._backlog = self.source.poll()
         except CueAPIError as error:
-            self._poll_at = self._clocks.steady() + self._backoff(error)
+            wished = error.retry_after if isinstance(error, RateLimitError) else None
+            self._poll_at = self._clocks.steady() + max(wished or 0.0, self._backoff())
             return
         self._failures = 0
         self._empty = not self._backlog
@@ -148,11 +152,9 @@ class Intake:
         self._fresh_until = now + FRESH_SECONDS
         self._poll_at = now + self._jittered(self._poll_interval) if self._empty else now
 
-    def _backoff(self, error: CueAPIError) -> float:
+    def _backoff(self) -> float:
         self._failures += 1
-        wished = error.retry_after if isinstance(error, RateLimitError) else None
-        seconds = self._poll_interval * 2.0 ** min(self._failures, 10)
-        return max(wished or 0.0, self._jittered(min(BACKOFF_SECONDS, seconds)))
+        return self._jittered(min(BACKOFF_SECONDS, self._poll_interval * 2.0 ** min(self._failures, 10)))
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (1.0 + JITTER * self._chance())
