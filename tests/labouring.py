@@ -105,7 +105,7 @@ def fast_clocks(began: datetime, rate: float) -> Clocks:
 def work(settings: Mapping[str, Any]) -> None:
     """Pull and run until SIGTERM."""
     rate: float = settings["rate"]
-    lease.RENEW_SECONDS /= rate
+    vars(lease)["RENEW_SECONDS"] /= rate
     report.RETRY_SECONDS /= rate
     effects = Effects(Path(settings["folder"]) / "effects")
     app = make_app(effects, rate, settings["environment"])
@@ -116,8 +116,8 @@ def work(settings: Mapping[str, Any]) -> None:
         registry=app.registry,
         owner=app.owner,
         client=client,
-        ledger=ledger,  # type: ignore[arg-type]  # the rest of the protocol is passed on
-        reporter=Reporter(ledger, app.owner.scope, lambda: reporting),  # type: ignore[arg-type]
+        ledger=ledger,
+        reporter=Reporter(ledger, app.owner.scope, lambda: reporting),
         stage=app.stage,
         options=WorkerOptions(concurrency=settings["concurrency"]),
         clocks=fast_clocks(datetime.fromisoformat(settings["began"]), rate),
