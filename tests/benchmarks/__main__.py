@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import deploying, importing, receiving, serving, verifying
+from . import deploying, importing, pulling, receiving, serving, verifying
 from .measure import Ratio
 
-BENCHMARKS = (verifying.run, importing.run, receiving.run, serving.run, deploying.run)
+BENCHMARKS = (verifying.run, importing.run, receiving.run, serving.run, deploying.run, pulling.run)
 
 
 def show(ratio: Ratio) -> str:
