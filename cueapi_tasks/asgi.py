@@ -112,10 +112,11 @@ async def _read(receive: Receive, most: int) -> bytes | None:
 
 
 async def _send(response: Response, send: Send, *, with_body: bool) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.header_lines()]
+    lines, body = response.encoded()
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in lines]
     with contextlib.suppress(OSError):  # the client has left; its answer is kept for when it asks again
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body if with_body else b""})
+        await send({"type": "http.response.body", "body": body if with_body else b""})
 
 
 async def _live(receive: Receive, send: Send) -> None:

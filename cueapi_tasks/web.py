@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from http import HTTPStatus
 from typing import Any, BinaryIO, Protocol
 
@@ -40,7 +39,7 @@ class Request:
     """Whether other processes answer for the same app."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """One HTTP answer with a JSON body."""
 
@@ -48,18 +47,16 @@ class Response:
     json: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    @cached_property
-    def body(self) -> bytes:
-        """The body's bytes."""
-        return json.dumps(self.json).encode("ascii")
-
-    def header_lines(self) -> list[tuple[str, str]]:
-        """Return every header that goes out, those that describe the body included."""
-        described = {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
-        return list({**described, **self.headers}.items())
+    def encoded(self) -> tuple[list[tuple[str, str]], bytes]:
+        """Return every header that goes out, those that describe the body included, and the body's bytes."""
+        body = json.dumps(self.json).encode("ascii")
+        described = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        return list({**described, **self.headers}.items()), body
 
 
 Handler = Callable[[Request], Response]
+
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 def wsgi(handler: Handler, *, limit: int = BODY_LIMIT) -> MountedApp:
@@ -67,8 +64,9 @@ def wsgi(handler: Handler, *, limit: int = BODY_LIMIT) -> MountedApp:
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         response = handler(_request(environ, limit))
-        start_response(f"{response.status} {HTTPStatus(response.status).phrase}", response.header_lines())
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+        headers, body = response.encoded()
+        start_response(STATUS_LINES[response.status], headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     return app
 

@@ -57,7 +57,8 @@ class Binder:
         plan = self._plan
         if plan.whole is not None:
             return _validate(plan.adapters, {plan.whole: dict(payload)})
-        _check_keys(plan, payload)
+        if payload.keys() != plan.known:
+            _check_keys(plan, payload)
         return _validate(plan.adapters, payload)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from cueapi import WebhookDelivery
@@ -20,6 +19,9 @@ Names = tuple[str, str | None]
 """A task's name, and its schedule's where that has one."""
 Find = Callable[[str, str | None], Names | None]
 """Returns the names as they are now; None where this code knows nothing that is or was called so."""
+
+
+_USUAL = Policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,28 +58,30 @@ class Delivery:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A delivery beside what this code declares for it."""
 
     delivery: Delivery
     task: AnyTask | None
     """None where this code does not know it."""
+    declared: Declared | None
+    """The schedule that it comes from; None where this code does not know it."""
 
-    @cached_property
-    def declared(self) -> Declared | None:
-        """The schedule that it comes from; None where this code does not know it."""
-        return None if self.task is None else self.task.of_schedule(self.delivery.schedule)
-
-    @cached_property
+    @property
     def policy(self) -> Policy:
         """How the run behaves at the edges."""
-        return Policy() if self.declared is None else self.declared.policy
+        return _USUAL if self.declared is None else self.declared.policy
 
     def decide(self) -> str:
         """Return `run`, or the policy that leaves the run out; now is the moment of the signature."""
         schedule = None if self.declared is None else self.declared.schedule
         return decide(self.policy, schedule, self.delivery.scheduled_for, self.delivery.signed_at)
+
+
+def job_of(delivery: Delivery, task: AnyTask | None) -> Job:
+    """Return the delivery beside its task, and the schedule of that which it comes from."""
+    return Job(delivery=delivery, task=task, declared=None if task is None else task.of_schedule(delivery.schedule))
 
 
 def from_webhook(webhook: WebhookDelivery, owners: Sequence[Owner], find: Find) -> Delivery | None:

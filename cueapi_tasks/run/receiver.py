@@ -17,7 +17,7 @@ from ..declare.registry import Registry
 from ..declare.spec import Owner
 from ..errors import LedgerError, RunError
 from ..web import Request, Response
-from .delivery import Delivery, Job, from_webhook
+from .delivery import Delivery, Job, from_webhook, job_of
 from .dispatch import Stage, dispatch
 from .include import Includes
 from .lease import LeaseKeeper
@@ -121,18 +121,18 @@ class Receiver:
             raise Refused(405, "method_not_allowed")
         if request.oversized:
             raise Refused(413, "body_too_large")
-        if not self._secrets.current():
+        secrets = self._secrets.current()
+        if not secrets:
             logger.error("no webhook secret is configured: set CUEAPI_WEBHOOK_SECRET; nothing runs until then")
             raise Refused(503, "no_secret")
-        webhook_delivery = self._verify(request)
+        webhook_delivery = self._verify(request, secrets)
         self._import()
         delivery = from_webhook(webhook_delivery, self._owners, self._registry.find)
         if delivery is None:
             raise Refused(404, "other_environment")
-        return Job(delivery=delivery, task=self._registry.get(delivery.task))
+        return job_of(delivery, self._registry.get(delivery.task))
 
-    def _verify(self, request: Request) -> webhook.WebhookDelivery:
-        secrets = self._secrets.current()
+    def _verify(self, request: Request, secrets: Sequence[str]) -> webhook.WebhookDelivery:
         try:
             return self._authentic(request, secrets)
         except Refused as refused:
@@ -268,10 +268,13 @@ def _context(job: Job, claim: Claimed) -> Context:
 
 
 def _log_run(delivery: Delivery, result: Result, seconds: float) -> None:
+    slow = seconds > SLOW_SECONDS and delivery.transport == "webhook"
+    if not slow and not logger.isEnabledFor(logging.INFO):
+        return
     run: dict[str, Any] = {"task": delivery.task, "execution_id": delivery.execution_id, "attempt": delivery.attempt}
     took = round(seconds, 3)
     log.event(logger, "ran", **run, reason=result.reason, seconds=took, error=result.outcome.evidence.get("error"))
-    if seconds > SLOW_SECONDS and delivery.transport == "webhook":
+    if slow:
         remedy = "CueAPI gives a webhook 30 s: declare the task with transport='worker', or hand its work to a queue"
         log.event(logger, "slow_run", level=logging.WARNING, **run, seconds=took, remedy=remedy)
 

@@ -9,18 +9,20 @@ import json
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from cueapi_tasks import CueTasks
 from cueapi_tasks.run.ledger.memory import MemoryLedger
+from cueapi_tasks.run.receiver import Clocks
 from cueapi_tasks.web import Environ, StartResponse, wsgi
-from tests.support import NOON, SECRET, Clock, envelope, receiver_of, signed
+from tests.support import NOON, SECRET, Clock, envelope, receiver_of, signed, stamp_payload
 
 from .measure import ROUNDS, Ratio, compare
 
-PAYLOAD = {"region": "eu", "text": "x" * 700}
+PAYLOAD = {"region": "eu", "text": "x" * 500}
 
 
 def run(size: int) -> list[Ratio]:
@@ -34,7 +36,7 @@ def run(size: int) -> list[Ratio]:
     for kind, target in (("memory", 3), ("SQLite", 12)):
         with TemporaryDirectory() as folder:
             ledger = MemoryLedger() if kind == "memory" else Path(folder) / "ledger.db"
-            with receiver_of(app, ledger, Clock(), None) as receiver:
+            with receiver_of(app, ledger, Clock(), None, clocks=Clocks()) as receiver:
                 name = f"request with the {kind} ledger / bare WSGI function"
                 step, floor = caller(wsgi(receiver.handle), times), caller(bare, times)
                 found.append(replace(compare(name, step, floor, target=target, times=times), enforced=False))
@@ -48,7 +50,8 @@ def caller(app: Callable[[Environ, StartResponse], Iterable[bytes]], times: int)
 
 
 def request() -> Environ:
-    made = signed(envelope(payload=PAYLOAD, execution_id=str(uuid.uuid4())))
+    body = envelope(payload=PAYLOAD | stamp_payload(), execution_id=str(uuid.uuid4()))
+    made = signed(body, at=datetime.now(timezone.utc))
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST",
         "CONTENT_LENGTH": str(len(made.body)),

@@ -51,26 +51,20 @@ class MemoryLedger:
     def claim(self, entry: Entry, *, lease: float) -> Claim:
         """Take and start it; see `Ledger.claim`."""
         with self._lock:
-            claim = self.hold(entry, lease=lease)
-            return self._start(entry, claim.token) if isinstance(claim, Claimed) else claim
+            row = self._take(entry, lease)
+            return self._start(entry, row) if isinstance(row, Row) else row
 
     def hold(self, entry: Entry, *, lease: float) -> Claim:
         """Take it without starting it; see `Ledger.hold`."""
         with self._lock:
-            row = self._seen(entry)
-            if row.answer is not None:
-                return Finished(answer=row.answer)
-            if row.held(now := time.monotonic()):
-                return Running()
-            row.crashed = row.crashed or row.state == "running"
-            row.state, row.owner, row.lease_until = "waiting", make_token(entry.execution_id), now + lease
-            row.delivery = entry.delivery or row.delivery
-            return _claimed(row, row.owner)
+            row = self._take(entry, lease)
+            return _claimed(row) if isinstance(row, Row) else row
 
     def start(self, entry: Entry, token: str) -> Claimed | None:
         """Start what is held; see `Ledger.start`."""
         with self._lock:
-            return self._start(entry, token) if self._owned(entry.execution_id, token) else None
+            row = self._owned(entry.execution_id, token)
+            return self._start(entry, row) if row else None
 
     def postpone(self, execution_id: str, token: str, *, attempt: int, delay: float) -> bool:
         """Keep it for a later attempt; see `Ledger.postpone`."""
@@ -160,6 +154,17 @@ class MemoryLedger:
     def close(self) -> None:
         """Do nothing: what is in memory stays as long as the ledger does."""
 
+    def _take(self, entry: Entry, lease: float) -> Row | Running | Finished:
+        row = self._seen(entry)
+        if row.answer is not None:
+            return Finished(answer=row.answer)
+        if row.held(now := time.monotonic()):
+            return Running()
+        row.crashed = row.crashed or row.state == "running"
+        row.state, row.owner, row.lease_until = "waiting", make_token(entry.execution_id), now + lease
+        row.delivery = entry.delivery or row.delivery
+        return row
+
     def _seen(self, entry: Entry) -> Row:
         row = self._rows.get(entry.execution_id)
         if row is None:
@@ -172,11 +177,10 @@ class MemoryLedger:
         row = self._rows.get(execution_id)
         return row if row is not None and row.owner == token else None
 
-    def _start(self, entry: Entry, token: str) -> Claimed:
-        row = self._rows[entry.execution_id]
+    def _start(self, entry: Entry, row: Row) -> Claimed:
         row.decision = row.decision or self._decide(entry)
         row.state, row.starts, row.retry_at = "running", row.starts + 1, 0.0
-        claim = _claimed(row, token)
+        claim = _claimed(row)
         row.crashed = False
         return claim
 
@@ -192,5 +196,6 @@ class MemoryLedger:
         )
 
 
-def _claimed(row: Row, token: str) -> Claimed:
+def _claimed(row: Row) -> Claimed:
+    token = row.owner or ""
     return Claimed(token=token, starts=row.starts, attempt=row.attempt, decision=row.decision, crashed=row.crashed)
