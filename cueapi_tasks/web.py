@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import pydantic_core
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -26,8 +27,7 @@ BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request's body: a payload of 1 MiB grows up to three times by its `\\u` escapes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """One HTTP request; header names are lower-case, the body is raw."""
 
     method: str
@@ -49,7 +49,7 @@ class Response:
 
     def encoded(self) -> tuple[list[tuple[str, str]], bytes]:
         """Return every header that goes out, those that describe the body included, and the body's bytes."""
-        body = json.dumps(self.json).encode("ascii")
+        body = pydantic_core.to_json(self.json)
         described = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         return list({**described, **self.headers}.items()), body
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from cueapi import WebhookDelivery
 
@@ -24,8 +24,7 @@ Find = Callable[[str, str | None], Names | None]
 _USUAL = Policy()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One attempt of one execution, routed to a task of ours."""
 
     execution_id: str

@@ -191,8 +191,11 @@ class Receiver:
     def _run(self, job: Job, claim: Claimed) -> Result:
         """Return how the attempt ended: by a run, or by a reason not to run."""
         started = self._clocks.steady()
-        with self._leases.keeping(claim.token):
+        self._leases.keep(claim.token)
+        try:
             result = self._unfit(job, claim) or self._dispatch(job, claim)
+        finally:
+            self._leases.drop(claim.token)
         _log_run(job.delivery, result, self._clocks.steady() - started)
         return result
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...declare.policy import RUN as RUN
 from ..outcome import Outcome
@@ -55,8 +55,7 @@ class Answer:
     body: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(NamedTuple):
     """This caller has it; `token` guards what it writes afterwards."""
 
     token: str

@@ -6,7 +6,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Any, Protocol
 
 from ..outcome import Outcome
@@ -204,7 +203,7 @@ def _look(execute: Execute, entry: Entry) -> Any:
 
 
 def _start(execute: Execute, entry: Entry, claim: Claimed) -> Claimed:
-    started = replace(claim, starts=claim.starts + 1, decision=claim.decision or _decide(execute, entry))
+    started = claim._replace(starts=claim.starts + 1, decision=claim.decision or _decide(execute, entry))
     execute(_START, (started.starts, started.decision, entry.execution_id))
     return started
 
