@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -91,14 +91,29 @@ def content_length(text: str | None) -> int:
     return int(text[:18]) if text and text.isascii() and text.isdigit() else 0
 
 
+class _Headers(Mapping[str, str]):
+    """A WSGI request's headers by lower-case name; most are never asked for, and stay where the server put them."""
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        value: str = self._environ["HTTP_" + name.upper().replace("-", "_")]
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return (name[5:].replace("_", "-").lower() for name in self._environ if name.startswith("HTTP_"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def _request(environ: Environ, limit: int) -> Request:
     length = content_length(environ.get("CONTENT_LENGTH"))
     body = b"" if length > limit else _read(environ, length, limit)
     return Request(
         method=environ["REQUEST_METHOD"],
-        headers={
-            name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
-        },
+        headers=_Headers(environ),
         body=body,
         oversized=length > limit or len(body) > limit,
         multiprocess=bool(environ.get("wsgi.multiprocess")),
