@@ -106,7 +106,7 @@ class Report:
 
 
 class Ledger(Protocol):
-    """A store of executions; every method is one transaction and raises `LedgerError` if that fails."""
+    """A store of executions; every method but `purge` is one transaction, and raises `LedgerError` if that fails."""
 
     def claim(self, entry: Entry, *, lease: float) -> Claim:
         """Take and start the execution, unless it is finished or another owner's lease is fresh.
@@ -159,8 +159,12 @@ class Ledger(Protocol):
         """Note that the API has the outcome, or will never take it."""
         ...
 
-    def purge(self, *, age: float, limit: int) -> int:
-        """Remove up to `limit` executions finished more than `age` seconds ago and no longer due; return how many."""
+    def purge(self, scope: str, *, age: float, limit: int) -> int:
+        """Remove up to `limit` executions finished more than `age` seconds ago; return how many.
+
+        Of other scopes than this one only what is no longer due. What was not reported until then never will be: no
+        server keeps an execution for longer.
+        """
         ...
 
     def close(self) -> None:

@@ -141,15 +141,19 @@ class MemoryLedger:
             if (row := self._rows.get(execution_id)) and row.answer and not row.reported:
                 row.reported, row.accepted = True, accepted
 
-    def purge(self, *, age: float, limit: int) -> int:
+    def purge(self, scope: str, *, age: float, limit: int) -> int:
         """Remove old executions; see `Ledger.purge`."""
         with self._lock:
             before = time.monotonic() - age
-            over = [(row.finished_at, each) for each, row in self._rows.items() if row.reported]
-            old = [each for moment, each in sorted(over) if moment < before][:limit]
-            for each in old:
+            old = [
+                (row.finished_at, each)
+                for each, row in self._rows.items()
+                if row.answer and row.finished_at < before and (row.reported or row.scope == scope)
+            ]
+            removed = sorted(old)[:limit]
+            for _, each in removed:
                 del self._rows[each]
-            return len(old)
+            return len(removed)
 
     def close(self) -> None:
         """Do nothing: what is in memory stays as long as the ledger does."""

@@ -60,6 +60,10 @@ _PURGE = """
     DELETE FROM {table} WHERE execution_id IN (
         SELECT execution_id FROM {table}
         WHERE reported_at IS NOT NULL AND finished_at < {now} - ? ORDER BY finished_at LIMIT ?)"""
+_PURGE_DUE = """
+    DELETE FROM {table} WHERE execution_id IN (
+        SELECT execution_id FROM {table}
+        WHERE scope = ? AND reported_at IS NULL AND finished_at < {now} - ? ORDER BY finished_at LIMIT ?)"""
 
 
 class Dialect(dict[str, str]):
@@ -165,9 +169,10 @@ class SqlLedger(ABC):
         """Note that reporting has ended; see `Ledger.reported`."""
         self._change(_REPORTED, (int(accepted), execution_id))
 
-    def purge(self, *, age: float, limit: int) -> int:
-        """Remove old executions; see `Ledger.purge`."""
-        return self._change(_PURGE, (age, limit))
+    def purge(self, scope: str, *, age: float, limit: int) -> int:
+        """Remove old executions, what was reported first; see `Ledger.purge`."""
+        removed = self._change(_PURGE, (age, limit))
+        return removed + (self._change(_PURGE_DUE, (scope, age, limit - removed)) if removed < limit else 0)
 
     @contextmanager
     def _deciding(self, entry: Entry) -> Generator[Execute]:
