@@ -98,7 +98,7 @@ class Receiver:
             self.catch_up()
             claim = self._claim(job)
         except Refused as refused:
-            return _refusal(refused)
+            return refusal(refused.status, refused.reason)
         if isinstance(claim, Finished):
             return Response(status=claim.answer.status, json=claim.answer.body)
         return self._settle(job, claim, self._run(job, claim))
@@ -282,8 +282,9 @@ def _log_run(delivery: Delivery, result: Result, seconds: float) -> None:
         log.event(logger, "slow_run", level=logging.WARNING, **run, seconds=took, remedy=remedy)
 
 
-def _refusal(refused: Refused) -> Response:
-    level = logging.WARNING if refused.status < 500 else logging.ERROR
-    log.event(logger, "refused", level=level, status=refused.status, reason=refused.reason)
-    headers = {"Allow": "POST"} if refused.status == 405 else {}
-    return Response(status=refused.status, json={"status": "refused", "reason": refused.reason}, headers=headers)
+def refusal(status: int, reason: str) -> Response:
+    """Return the answer to a request that runs nothing, and log it."""
+    level = logging.WARNING if status < 500 else logging.ERROR
+    log.event(logger, "refused", level=level, status=status, reason=reason)
+    headers = {"Allow": "POST"} if status == 405 else {}
+    return Response(status=status, json={"status": "refused", "reason": reason}, headers=headers)
