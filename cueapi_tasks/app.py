@@ -45,6 +45,7 @@ from .run.outcome import DISCLOSURES, Disclosure
 from .run.receiver import Receiver, refusal
 from .run.report import Reporter
 from .run.secrets import Secrets
+from .run.worker import Worker, WorkerOptions
 
 if TYPE_CHECKING:
     from cueapi import CueAPI
@@ -275,6 +276,21 @@ class CueTasks:
             if process not in self._receivers:
                 self._receivers[process] = self._assemble()
             return self._receivers[process]
+
+    def worker(self, client: CueAPI, options: WorkerOptions | None = None) -> Worker:
+        """Return a worker for the tasks with `transport="worker"`; its `run` works until `stop` and then drains."""
+        settings = self.settings
+        ledger = open_ledger(settings.ledger)
+        return Worker(
+            registry=self.registry,
+            owner=self.owner,
+            former=self.former_owner,
+            client=client,
+            ledger=ledger,
+            stage=self.stage,
+            reporter=Reporter(ledger, self.owner.scope, lambda: _client(settings)),
+            options=options,
+        )
 
     @property
     def stage(self) -> Stage:

@@ -17,7 +17,7 @@ import waitress.server
 
 from cueapi import CueAPI, webhook
 from cueapi_tasks import Context, CueTasks
-from cueapi_tasks.run import lease, receiver, report
+from cueapi_tasks.run import lease, receiver, report, runner
 from cueapi_tasks.run.ledger import open_ledger
 from cueapi_tasks.run.ledger.base import Answer, Claim, Entry, Ledger
 from cueapi_tasks.run.outcome import Outcome
@@ -108,7 +108,7 @@ def serve(settings: dict[str, Any]) -> None:
         secrets=Secrets([settings["secret"]]),
         ledger=ledger,
         reporter=report.Reporter(ledger, app.owner.scope, lambda: client),
-        clocks=receiver.Clocks(now=lambda: began + (datetime.now(timezone.utc).timestamp() - began) * rate),
+        clocks=runner.Clocks(now=lambda: began + (datetime.now(timezone.utc).timestamp() - began) * rate),
     )
     edge = wsgi(made.handle)
 

@@ -45,6 +45,11 @@ def failed_after(request: httpx.Request, send: Callable[[], httpx.Response]) -> 
     return httpx.Response(500, json={"error": {"code": "internal", "message": "later"}})
 
 
+def unreachable(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Never reach the server."""
+    raise httpx.ConnectError("nothing listens", request=request)
+
+
 def killed_before(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
     """Die before the request is sent."""
     raise Killed
@@ -64,12 +69,16 @@ class Line(httpx.BaseTransport):
         self.writes: list[str] = []
         self.requests = 0
         self.faults: dict[int, Fault] = {}
+        self.rules: dict[str, Fault] = {}
+        """What happens to each request whose method and path end so."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.requests += 1
+        call = f"{request.method} {request.url.path}"
         if request.method != "GET":
-            self.writes.append(f"{request.method} {request.url.path}")
-        fault = self.faults.pop(self.requests, None)
+            self.writes.append(call)
+        ruled = next((fault for end, fault in self.rules.items() if call.endswith(end)), None)
+        fault = self.faults.pop(self.requests, ruled)
 
         def send() -> httpx.Response:
             return self._inner.handle_request(request)

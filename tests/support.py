@@ -21,8 +21,9 @@ from cueapi_tasks.deploy.pace import Pace
 from cueapi_tasks.deploy.plan import Intent, plan
 from cueapi_tasks.run.ledger.base import Ledger
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
-from cueapi_tasks.run.receiver import Clocks, Receiver
+from cueapi_tasks.run.receiver import Receiver
 from cueapi_tasks.run.report import Reporter
+from cueapi_tasks.run.runner import Clocks
 from cueapi_tasks.run.secrets import Secrets
 from cueapi_tasks.server.accounts import digest, make_account
 from cueapi_tasks.server.api import create_api

@@ -151,7 +151,7 @@ def test_each_outside_library_has_its_doors() -> None:
 
 def test_only_config_and_the_command_line_read_the_environment() -> None:
     readers = {one for one, name in edges("cueapi_tasks") if name == "os"}
-    assert readers <= {"config", "cli.main", "cli.state", "server.http"}
+    assert readers <= {"config", "cli.main", "cli.state", "cli.work", "server.http"}
 
 
 def test_imports_are_at_the_top_but_for_the_named_exceptions() -> None:
@@ -164,7 +164,8 @@ def test_imports_are_at_the_top_but_for_the_named_exceptions() -> None:
 
 
 CATCH_ALL = {"run.dispatch": 1, "run.hooks": 1, "run.include": 1, "server.main": 2, "cli.loader": 3}
-"""Where `except Exception` stands: around the user's functions, hooks and modules, one turn of the loop, and a delivery."""
+CATCH_ALL |= {"run.worker": 1, "run.intake": 1}
+"""Where `except Exception` stands: around the user's functions, hooks and modules, a turn of a loop, and a delivery."""
 
 
 def test_nothing_else_catches_everything() -> None:

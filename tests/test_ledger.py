@@ -315,18 +315,12 @@ def test_nothing_is_renewed_or_abandoned_for_no_tokens(ledger: Ledger) -> None:
 # forget, release, finish
 
 
-def test_what_was_never_started_can_be_forgotten(ledger: Ledger) -> None:
-    ledger.forget("e1", hold(ledger, KEPT).token)
+@pytest.mark.parametrize("take", [hold, claim])
+def test_what_is_somebody_elses_is_forgotten(ledger: Ledger, take: Callable[..., Claimed]) -> None:
+    ledger.forget("e1", take(ledger, replace(KEPT, exclusive=True)).token)
     assert ledger.lapsed("billing", transport="worker", limit=10) == []
+    assert claim(ledger, replace(OTHER, exclusive=True)).decision == RUN
     assert claim(ledger, replace(KEPT, max_attempts=1)).starts == 1
-
-
-def test_what_was_started_is_not_forgotten(ledger: Ledger) -> None:
-    got = claim(ledger)
-    ledger.forget("e1", got.token)
-    ledger.postpone("e1", got.token, attempt=2, delay=0)
-    ledger.forget("e1", got.token)
-    assert ledger.claim(E1, lease=30) == Running()
 
 
 def test_a_released_execution_is_claimed_by_its_next_attempt(ledger: Ledger) -> None:
@@ -442,6 +436,19 @@ def test_what_is_taken_up_is_listed_no_longer(ledger: Ledger, store: Store) -> N
     assert ledger.lapsed("billing", transport="worker", limit=10) == []
     ledger.abandon([token])
     assert [each.delivery for each in ledger.lapsed("billing", transport="worker", limit=10)] == [DELIVERY]
+
+
+def test_the_first_delivery_is_kept_until_a_start_brings_another(ledger: Ledger, store: Store) -> None:
+    other = replace(KEPT, delivery={"payload": {}})
+    hold(ledger, KEPT)
+    store.age("e1", HOUR)
+    token = hold(ledger, other).token
+    ledger.abandon([token])
+    assert [each.delivery for each in ledger.lapsed("billing", transport="worker", limit=10)] == [DELIVERY]
+    token = hold(ledger).token
+    ledger.start(other, token)
+    ledger.abandon([token])
+    assert [each.delivery for each in ledger.lapsed("billing", transport="worker", limit=10)] == [other.delivery]
 
 
 # reports and purge

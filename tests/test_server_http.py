@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from cueapi import CueAPI
+from cueapi_tasks.cli.logs import JsonFormatter
 from cueapi_tasks.cli.main import main
-from cueapi_tasks.cli.serve import JsonFormatter
 from cueapi_tasks.server.http import HttpServer
 from cueapi_tasks.server.main import Clock, Credentials, Server
 from cueapi_tasks.server.profile import CORE, Profile

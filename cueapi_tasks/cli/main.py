@@ -22,8 +22,9 @@ from .._sdk import REMEDY, RIVALS
 from ..app import CueTasks
 from ..errors import AppLoadError, CueTasksError
 from ..run.ledger import init_ledger
+from ..run.worker import WorkerOptions
 from . import deploy as deploying
-from . import listing
+from . import listing, work
 from . import serve as serving
 from .dev import run_dev
 from .loader import load, project, user_traceback
@@ -31,6 +32,8 @@ from .revision import revision_of_checkout
 
 APP = click.argument("app", required=False)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+SLOTS = click.IntRange(1, 1000)
+SECONDS = click.FloatRange(0.0, 3600.0)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -172,6 +175,34 @@ def destroy(app: str | None, name: str | None, environment: str | None, yes: boo
         deploying.check_project(declared, project())
     with deploying.connect(declared.settings) as client:
         deploying.run_destroy(client, declared.owner, declared.former_owner, yes=yes)
+
+
+@cli.command()
+@APP
+@click.option("--concurrency", type=SLOTS, default=10, show_default=True, help="Plain functions at a time.")
+@click.option("--async-concurrency", type=SLOTS, default=100, show_default=True, help="Async functions at a time.")
+@click.option(
+    "--poll-interval", type=SECONDS, default=5.0, show_default=True, help="Seconds between two looks at an empty queue."
+)
+@click.option(
+    "--grace", type=SECONDS, default=25.0, show_default=True, help="Seconds that runs have to end, when draining."
+)
+@click.option("--once", is_flag=True, help="Run what is due, and exit; for hosts that are driven by cron.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def worker(
+    app: str | None,
+    concurrency: int,
+    async_concurrency: int,
+    poll_interval: float,
+    grace: float,
+    once: bool,
+    log_format: str,
+) -> None:
+    """Pull executions of tasks with transport="worker" and run them; SIGTERM drains."""
+    options = WorkerOptions(
+        concurrency=concurrency, async_concurrency=async_concurrency, poll_interval=poll_interval, grace=grace
+    )
+    work.run_worker(load(app), options, once=once, log_format=log_format)
 
 
 @cli.group()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +16,7 @@ from ..errors import ServerStartError
 from ..server.guard import LOOPBACK
 from ..server.main import Clock, Credentials, Server, make_credentials
 from ..server.profile import make_profile
+from .logs import log_to_stderr
 from .state import State, read_state, write_state
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -51,7 +50,7 @@ def server(
     clock_rate: float,
 ) -> int:
     """Run the embedded server alone: CueAPI on this machine."""
-    _log_to_stderr(as_json=log_format == "json")
+    log_to_stderr(as_json=log_format == "json")
     from_file = _read_credentials(credentials) if credentials else {}
     key = api_key or from_file.get("api_key")
     if host not in LOOPBACK and key is None:
@@ -102,22 +101,3 @@ def _read_credentials(path: Path) -> dict[str, str]:
         raise ServerStartError(
             "bad_credentials", f'{path} cannot be read: {error}; write {{"api_key": "...", "webhook_secret": "..."}}'
         ) from error
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, event and its facts."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        facts = getattr(record, "facts", None) or {"message": record.getMessage()}
-        line = {"time": self.formatTime(record), "level": record.levelname, "event": getattr(record, "event", "log")}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({**line, **facts}, default=str)
-
-
-def _log_to_stderr(*, as_json: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each delivery a second time

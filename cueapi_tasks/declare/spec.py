@@ -43,6 +43,10 @@ class Retry:
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     backoff_minutes: tuple[int, ...] = DEFAULT_BACKOFF_MINUTES
 
+    def delay(self, attempt: int) -> float:
+        """Return the seconds to wait after the `attempt`th attempt failed; the last entry stands for all further."""
+        return 60.0 * self.backoff_minutes[min(attempt, len(self.backoff_minutes)) - 1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnFailure:

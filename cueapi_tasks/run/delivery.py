@@ -14,9 +14,12 @@ from ..declare.context import Context
 from ..declare.policy import Policy, decide
 from ..declare.spec import DEFAULT_MAX_ATTEMPTS, Owner, Stamp, read_stamp
 from ..declare.task import AnyTask, Declared
+from ..errors import PayloadError
 
 Names = tuple[str, str | None]
 """A task's name, and its schedule's where that has one."""
+
+
 Find = Callable[[str, str | None], Names | None]
 """Returns the names as they are now; None where this code knows nothing that is or was called so."""
 
@@ -40,6 +43,7 @@ class Delivery(NamedTuple):
     """What the function gets: without the routing key and the stamp."""
     transport: str
     signed_at: datetime
+    """When this attempt was signed, or taken up by a worker."""
 
     def context(self, *, is_last_attempt: bool) -> Context:
         """Return the run's facts for the function."""
@@ -72,8 +76,19 @@ class Job:
         """How the run behaves at the edges."""
         return _USUAL if self.declared is None else self.declared.policy
 
+    @property
+    def misfit(self) -> str | None:
+        """Why this code cannot run it, as a stable code; None if it can."""
+        if self.task is None:
+            return "unknown_task"
+        try:
+            self.task.binder.check(self.delivery.payload)
+        except PayloadError as error:
+            return error.code
+        return None
+
     def decide(self) -> str:
-        """Return `run`, or the policy that leaves the run out; now is the moment of the signature."""
+        """Return `run`, or the policy that leaves the run out; now is when the attempt was signed or taken up."""
         schedule = None if self.declared is None else self.declared.schedule
         return decide(self.policy, schedule, self.delivery.scheduled_for, self.delivery.signed_at)
 
@@ -83,25 +98,83 @@ def job_of(delivery: Delivery, task: AnyTask | None) -> Job:
     return Job(delivery=delivery, task=task, declared=None if task is None else task.of_schedule(delivery.schedule))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimable:
+    """An execution that waits for a worker, as the server shows it and as the ledger keeps it."""
+
+    execution_id: str
+    cue_id: str
+    cue_name: str
+    scheduled_for: datetime
+    payload: Mapping[str, Any]
+    """What the cue carries, the routing key and the stamp included."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "execution_id": self.execution_id,
+            "cue_id": self.cue_id,
+            "cue_name": self.cue_name,
+            "scheduled_for": self.scheduled_for.isoformat(),
+            "payload": self.payload,
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Claimable:
+        """Return what `to_json` gave; further keys are ignored."""
+        names = ("execution_id", "cue_id", "cue_name", "payload")
+        return cls(scheduled_for=datetime.fromisoformat(kept["scheduled_for"]), **{name: kept[name] for name in names})
+
+
 def from_webhook(webhook: WebhookDelivery, owners: Sequence[Owner], find: Find) -> Delivery | None:
     """Return the delivery for a task of these owners, or None if it is another's."""
-    stamp = read_stamp(webhook.payload)
-    names = route(stamp, webhook.payload, webhook.name, owners, find)
-    if names is None:
-        return None
-    task, schedule = names
-    return Delivery(
+    return _routed(
+        webhook.payload,
+        webhook.name,
+        owners,
+        find,
         execution_id=webhook.execution_id,
         cue_id=webhook.cue_id,
-        cue_name=webhook.name,
-        task=task,
-        schedule=schedule,
         attempt=webhook.attempt,
-        max_attempts=stamp.max_attempts if stamp else DEFAULT_MAX_ATTEMPTS,
         scheduled_for=webhook.scheduled_for,
-        payload={key: value for key, value in webhook.payload.items() if key not in RESERVED_KEYS},
         transport="webhook",
         signed_at=webhook.signed_at,
+    )
+
+
+def from_queue(item: Claimable, owners: Sequence[Owner], find: Find, *, attempt: int, now: datetime) -> Delivery | None:
+    """Return the worker's delivery for a task of these owners, or None if it is another's.
+
+    Attempts are counted by the worker, from 1: the server does not retry what a worker runs (contract, Q31).
+    """
+    return _routed(
+        item.payload,
+        item.cue_name,
+        owners,
+        find,
+        execution_id=item.execution_id,
+        cue_id=item.cue_id,
+        attempt=attempt,
+        scheduled_for=item.scheduled_for,
+        transport="worker",
+        signed_at=now,
+    )
+
+
+def _routed(
+    payload: Mapping[str, Any], cue_name: str, owners: Sequence[Owner], find: Find, **facts: Any
+) -> Delivery | None:
+    stamp = read_stamp(payload)
+    names = route(stamp, payload, cue_name, owners, find)
+    if names is None:
+        return None
+    return Delivery(
+        cue_name=cue_name,
+        task=names[0],
+        schedule=names[1],
+        max_attempts=stamp.max_attempts if stamp else DEFAULT_MAX_ATTEMPTS,
+        payload={key: value for key, value in payload.items() if key not in RESERVED_KEYS},
+        **facts,
     )
 
 

@@ -28,7 +28,7 @@ class LeaseKeeper:
             self._start()
 
     def drop(self, token: str) -> None:
-        """Leave a lease to end by itself."""
+        """Renew this lease no longer."""
         with self._lock:
             self._tokens.discard(token)
 

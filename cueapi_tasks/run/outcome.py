@@ -51,6 +51,11 @@ class Result:
     cause: BaseException | None = None
     """The error of a failure."""
 
+    @property
+    def unfit(self) -> bool:
+        """Whether this code cannot run it at all: its task is not known, or the payload does not fit."""
+        return self.status in (404, 422) and not self.final
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disclosure:

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from cueapi import WebhookVerificationError, webhook
 
 from .. import log
-from ..declare.context import Context
-from ..declare.policy import RUN
 from ..declare.registry import Registry
 from ..declare.spec import Owner
-from ..errors import LedgerError, RunError
+from ..errors import LedgerError
 from ..web import Request, Response
 from .delivery import Delivery, Job, from_webhook, job_of
-from .dispatch import Stage, dispatch
+from .dispatch import Stage
 from .include import Includes
 from .lease import LeaseKeeper
-from .ledger.base import LEASE_SECONDS, Answer, Claimed, Entry, Finished, Ledger, Report
+from .ledger.base import LEASE_SECONDS, Claimed, Finished, Ledger
 from .ledger.memory import MemoryLedger
-from .outcome import Outcome, Result, skipped
+from .outcome import Result
 from .report import Reporter
+from .runner import Clocks, Runner, entry_of
 from .secrets import Secrets
 
 WAIT_SECONDS = 15.0
 """How long a redelivery waits for the answer of the run that is going on."""
-FINISH_SECONDS = 5.0
-"""How long a finished run tries to be written down."""
-SLOW_SECONDS = 25.0
-"""What a run by webhook safely has: CueAPI gives up after 30."""
 PAUSE_SECONDS = 0.25
 """Between two looks at the ledger."""
 
@@ -40,15 +32,6 @@ BAD_BODIES = ("invalid_json", "not_a_delivery")
 """Verification's reasons for authentic bytes that are not a delivery."""
 
 logger = logging.getLogger("cueapi_tasks.run")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """The receiver's time, handed in by tests: wall clock, steady clock, and waiting."""
-
-    now: Callable[[], float] = time.time
-    steady: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
 
 
 class Refused(Exception):
@@ -86,6 +69,7 @@ class Receiver:
         self._stage = stage or Stage()
         self._leases = LeaseKeeper(ledger)
         self._clocks = clocks or Clocks()
+        self._runner = Runner(ledger=ledger, reporter=reporter, stage=self._stage, clocks=self._clocks)
         self._caught_up = False
         self._looked = False
         self._warned = False
@@ -178,7 +162,7 @@ class Receiver:
         deadline = self._clocks.steady() + WAIT_SECONDS
         while True:
             try:
-                claim = self._ledger.claim(_entry(job, self._owner), lease=LEASE_SECONDS)
+                claim = self._ledger.claim(entry_of(job, self._owner), lease=LEASE_SECONDS)
             except LedgerError as error:
                 logger.error("nothing runs: %s", error)
                 raise Refused(503, error.code) from error
@@ -189,42 +173,17 @@ class Receiver:
             self._clocks.sleep(PAUSE_SECONDS)
 
     def _run(self, job: Job, claim: Claimed) -> Result:
-        """Return how the attempt ended: by a run, or by a reason not to run."""
-        started = self._clocks.steady()
         self._leases.keep(claim.token)
         try:
-            result = self._unfit(job, claim) or self._dispatch(job, claim)
+            return self._runner.run(job, claim)
         finally:
             self._leases.drop(claim.token)
-        _log_run(job.delivery, result, self._clocks.steady() - started)
-        return result
-
-    def _unfit(self, job: Job, claim: Claimed) -> Result | None:
-        """Return the end of an execution that must not run, or None for one that may."""
-        if claim.decision not in (RUN, None):
-            return skipped(claim.decision)
-        if claim.crashed and job.policy.after_crash == "fail":
-            crashed = RunError("crashed", "the process died in the middle of the run, and after_crash='fail'")
-            return self._stage.failure(crashed, reason="crashed", final=True)
-        if claim.crashed and claim.starts > job.delivery.max_attempts:
-            died = RunError("process_died", f"process died {claim.starts - 1} times in this run")
-            return self._stage.failure(died, reason="process_died", final=True)
-        return None
-
-    def _dispatch(self, job: Job, claim: Claimed) -> Result:
-        return dispatch(job.task, _context(job, claim), self._stage, timeout=job.policy.timeout)
 
     def _settle(self, job: Job, claim: Claimed, result: Result) -> Response:
         """Give a failure with attempts left back, or write the end down and report it; then answer."""
-        delivery = job.delivery
-        if not result.final and self._released(delivery, claim):
+        if not result.final and self._released(job.delivery, claim):
             return Response(status=result.status, json={"status": "retry", "reason": result.reason})
-        status = "success" if result.outcome.success else "failure"
-        answer = Answer(status=result.status, body={"status": status, "reason": result.reason})
-        if self._finished(delivery, claim, answer, result.outcome):
-            self._reporter.report(Report(execution_id=delivery.execution_id, outcome=result.outcome))
-            if result.cause is not None:
-                self._stage.hooks.failed(_context(job, claim), result.cause)
+        answer = self._runner.end(job, claim, result)
         return Response(status=answer.status, json=answer.body)
 
     def _released(self, delivery: Delivery, claim: Claimed) -> bool:
@@ -233,53 +192,6 @@ class Receiver:
         except LedgerError as error:
             logger.warning("a failed run keeps its lease until it ends by itself: %s", error)
             return delivery.attempt < delivery.max_attempts
-
-    def _finished(self, delivery: Delivery, claim: Claimed, answer: Answer, outcome: Outcome) -> bool:
-        """Write the end down; True if this run's outcome is the one to report.
-
-        When the ledger cannot be written any more the outcome is reported all the same: the function has run.
-        """
-        deadline = self._clocks.steady() + FINISH_SECONDS
-        while True:
-            try:
-                return self._ledger.finish(delivery.execution_id, claim.token, answer, outcome)
-            except LedgerError as error:
-                if self._clocks.steady() >= deadline:
-                    logger.error("the end of %s could not be written down: %s", delivery.execution_id, error)
-                    return True
-                self._clocks.sleep(PAUSE_SECONDS)
-
-
-def _entry(job: Job, owner: Owner) -> Entry:
-    delivery = job.delivery
-    return Entry(
-        execution_id=delivery.execution_id,
-        scope=owner.scope,
-        task=delivery.task,
-        cue_id=delivery.cue_id,
-        transport=delivery.transport,
-        attempt=delivery.attempt,
-        max_attempts=delivery.max_attempts,
-        decision=job.decide(),
-        exclusive=job.policy.overlap == "skip",
-    )
-
-
-def _context(job: Job, claim: Claimed) -> Context:
-    """Return the run's facts; a later attempt that was turned away while this one ran may be the last."""
-    return job.delivery.context(is_last_attempt=claim.attempt >= job.delivery.max_attempts)
-
-
-def _log_run(delivery: Delivery, result: Result, seconds: float) -> None:
-    slow = seconds > SLOW_SECONDS and delivery.transport == "webhook"
-    if not slow and not logger.isEnabledFor(logging.INFO):
-        return
-    run: dict[str, Any] = {"task": delivery.task, "execution_id": delivery.execution_id, "attempt": delivery.attempt}
-    took = round(seconds, 3)
-    log.event(logger, "ran", **run, reason=result.reason, seconds=took, error=result.outcome.evidence.get("error"))
-    if slow:
-        remedy = "CueAPI gives a webhook 30 s: declare the task with transport='worker', or hand its work to a queue"
-        log.event(logger, "slow_run", level=logging.WARNING, **run, seconds=took, remedy=remedy)
 
 
 def refusal(status: int, reason: str) -> Response:

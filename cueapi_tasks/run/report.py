@@ -102,7 +102,7 @@ class Reporter:
         try:
             due = self._ledger.unreported(self._scope, limit=BATCH)
             left = [report for report in due if report.age >= min(IN_LINE_SECONDS, time.monotonic() - self._born)]
-            sent = [self._send_and_note(report) for report in left]
+            sent = [self._send_and_note(report) for report in left if not self._stop.is_set()]
             return all(sent) and len(left) == len(due) < BATCH
         except LedgerError as error:
             logger.warning("outcomes wait to be reported: %s", error)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from cueapi_tasks import CueTasks
 from cueapi_tasks.run.ledger.base import Ledger
 from cueapi_tasks.run.ledger.memory import MemoryLedger
-from cueapi_tasks.run.receiver import Clocks
+from cueapi_tasks.run.runner import Clocks
 from cueapi_tasks.web import wsgi
 from tests.support import SECRET, Clock, receiver_of
 

@@ -116,11 +116,14 @@ class Ledger(Protocol):
         ...
 
     def hold(self, entry: Entry, *, lease: float) -> Claim:
-        """Take the execution without starting it: no start is counted and nothing is decided; see `start`."""
+        """Take the execution without starting it: no start is counted and nothing is decided; see `start`.
+
+        A delivery that is kept already stays: who took it first says how the server knows it.
+        """
         ...
 
     def start(self, entry: Entry, token: str) -> Claimed | None:
-        """Start what this token holds; None if it is no longer this owner's."""
+        """Start what this token holds, keeping the entry's delivery; None if it is no longer this owner's."""
         ...
 
     def postpone(self, execution_id: str, token: str, *, attempt: int, delay: float) -> bool:
@@ -136,7 +139,7 @@ class Ledger(Protocol):
         ...
 
     def forget(self, execution_id: str, token: str) -> None:
-        """Remove an execution that this token holds and that was never started."""
+        """Remove an unfinished execution that this token holds: it is somebody else's, or gone."""
         ...
 
     def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:

@@ -87,9 +87,9 @@ class MemoryLedger:
         self.renew(tokens, lease=0.0)
 
     def forget(self, execution_id: str, token: str) -> None:
-        """Remove what was never started; see `Ledger.forget`."""
+        """Remove it; see `Ledger.forget`."""
         with self._lock:
-            if (row := self._owned(execution_id, token)) and row.starts == 0:
+            if self._owned(execution_id, token):
                 del self._rows[execution_id], self._unfinished[execution_id]
 
     def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:
@@ -166,7 +166,7 @@ class MemoryLedger:
             return Running()
         row.crashed = row.crashed or row.state == "running"
         row.state, row.owner, row.lease_until = "waiting", make_token(entry.execution_id), now + lease
-        row.delivery = entry.delivery or row.delivery
+        row.delivery = row.delivery or entry.delivery
         return row
 
     def _seen(self, entry: Entry) -> Row:
@@ -184,6 +184,7 @@ class MemoryLedger:
     def _start(self, entry: Entry, row: Row) -> Claimed:
         row.decision = row.decision or self._decide(entry)
         row.state, row.starts, row.retry_at = "running", row.starts + 1, 0.0
+        row.delivery = entry.delivery or row.delivery
         claim = _claimed(row)
         row.crashed = False
         return claim

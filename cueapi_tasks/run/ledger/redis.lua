@@ -82,6 +82,7 @@ end
 local function start_row(row, entry)
   if row.decision == '' then row.decision = decide(entry) end
   row.state, row.starts, row.retry_at = 'running', row.starts + 1, 0
+  row.delivery = entry.delivery or row.delivery
   local answer = claimed(row)
   row.crashed = ''
   save(row)
@@ -96,7 +97,8 @@ local function take(entry)
   if row.owner ~= '' and row.lease_until > now then return row, {'held'} end
   if row.state == 'running' then row.crashed = 'yes' end
   row.state, row.owner, row.lease_until = 'waiting', entry.token, now + entry.lease
-  row.delivery, row.max_attempts = entry.delivery or row.delivery, entry.max_attempts
+  if row.delivery == '' then row.delivery = entry.delivery or '' end
+  row.max_attempts = entry.max_attempts
   return row, nil
 end
 
@@ -140,8 +142,8 @@ end
 
 function run.forget(a)
   local row = owned(a)
-  if row and row.starts == 0 then
-    row.delivery = ''
+  if row then
+    row.state, row.delivery = 'waiting', ''
     list_everywhere(row)
     redis.call('DEL', key_of(a.id))
   end

@@ -77,7 +77,7 @@ class RedisLedger:
         self.renew(tokens, lease=0.0)
 
     def forget(self, execution_id: str, token: str) -> None:
-        """Remove what was never started; see `Ledger.forget`."""
+        """Remove it; see `Ledger.forget`."""
         self._run("forget", id=execution_id, token=token)
 
     def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:

@@ -25,20 +25,21 @@ _SEE = "UPDATE {table} SET attempt = ? WHERE execution_id = ?"
 _HOLD = """
     UPDATE {table}
     SET state = 'waiting', owner = ?, lease_until = {now} + ?, crashed = ?, max_attempts = ?,
-        delivery = coalesce(?, delivery)
+        delivery = coalesce(delivery, ?)
     WHERE execution_id = ?"""
 _OTHER = """
     SELECT 1 FROM {table}
     WHERE scope = ? AND reported_at IS NULL AND finished_at IS NULL AND task = ?
         AND state = 'running' AND decision = 'run' AND lease_until > {now} AND execution_id <> ? LIMIT 1"""
 _START = """
-    UPDATE {table} SET state = 'running', starts = ?, decision = ?, crashed = 0, retry_at = NULL
+    UPDATE {table}
+    SET state = 'running', starts = ?, decision = ?, crashed = 0, retry_at = NULL, delivery = coalesce(?, delivery)
     WHERE execution_id = ?"""
 _POSTPONE = """
     UPDATE {table} SET state = 'waiting', attempt = {greatest}(attempt, ?), retry_at = {now} + ?
     WHERE execution_id = ? AND owner = ?"""
 _RENEW = "UPDATE {table} SET lease_until = {now} + ? WHERE execution_id = ? AND owner = ?"
-_FORGET = "DELETE FROM {table} WHERE execution_id = ? AND owner = ? AND starts = 0"
+_FORGET = "DELETE FROM {table} WHERE execution_id = ? AND owner = ?"
 _RELEASE = """
     UPDATE {table} SET state = 'waiting', owner = NULL, lease_until = {now}
     WHERE execution_id = ? AND owner = ? AND attempt < ?"""
@@ -145,7 +146,7 @@ class SqlLedger(ABC):
         self.renew(tokens, lease=0.0)
 
     def forget(self, execution_id: str, token: str) -> None:
-        """Remove what was never started; see `Ledger.forget`."""
+        """Remove it; see `Ledger.forget`."""
         self._change(_FORGET, (execution_id, token))
 
     def release(self, execution_id: str, token: str, *, max_attempts: int) -> bool:
@@ -209,7 +210,8 @@ def _look(execute: Execute, entry: Entry) -> Any:
 
 def _start(execute: Execute, entry: Entry, claim: Claimed) -> Claimed:
     started = claim._replace(starts=claim.starts + 1, decision=claim.decision or _decide(execute, entry))
-    execute(_START, (started.starts, started.decision, entry.execution_id))
+    kept = dump_delivery(entry.delivery)
+    execute(_START, (started.starts, started.decision, kept, entry.execution_id))
     return started
 
 

@@ -1,0 +1,27 @@
+"""The log of a long-running command: one line per event on standard error, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, event and its facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        facts = getattr(record, "facts", None) or {"message": record.getMessage()}
+        line = {"time": self.formatTime(record), "level": record.levelname, "event": getattr(record, "event", "log")}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps({**line, **facts}, default=str)
+
+
+def log_to_stderr(*, as_json: bool) -> None:
+    """Send every event from INFO on to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each request a second time

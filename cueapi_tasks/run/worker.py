@@ -1,0 +1,229 @@
+"""The pull road: a process that takes executions from the server's queue, runs them, and drains when it is told to."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import random
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from cueapi import CueAPIError
+
+from .. import log
+from ..declare.registry import Registry
+from ..declare.spec import Owner, cue_name
+from ..errors import LedgerError
+from .claims import Claims
+from .delivery import Claimable, Job, from_queue, job_of
+from .dispatch import Stage
+from .holder import Holder
+from .intake import Intake, Lanes
+from .lane import Lane
+from .lease import LeaseKeeper
+from .ledger.base import Ledger
+from .ledger.memory import MemoryLedger
+from .link import Link
+from .report import Reporter
+from .runner import Clocks, Runner
+
+if TYPE_CHECKING:
+    from cueapi import CueAPI
+
+CATCH_UP_SECONDS = 30.0
+"""Between two looks at outcomes that could not be reported."""
+
+logger = logging.getLogger("cueapi_tasks.run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How much a worker does at a time; durations in seconds."""
+
+    concurrency: int = 10
+    """Threads for plain functions."""
+    async_concurrency: int = 100
+    """`async def` tasks at a time, on one event loop."""
+    poll_interval: float = 5.0
+    """Between two polls of a queue in which nothing waits."""
+    grace: float = 25.0
+    """How long a drain lets runs end; Kubernetes kills after 30 s."""
+
+
+class Worker:
+    """Runs one app's executions in one environment until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        owner: Owner,
+        client: CueAPI,
+        ledger: Ledger,
+        reporter: Reporter,
+        stage: Stage,
+        former: Owner | None = None,
+        options: WorkerOptions | None = None,
+        clocks: Clocks | None = None,
+        chance: Callable[[], float] = random.random,
+        lanes: Lanes | None = None,
+    ) -> None:
+        self.id = f"{owner.scope[:100]}-{platform.node()[:100]}-{uuid.uuid4().hex[:12]}"
+        self._registry = registry
+        self._owner = owner
+        self._former = former
+        self._ledger = ledger
+        self._reporter = reporter
+        self._stage = stage
+        self._options = options or WorkerOptions()
+        self._clocks = clocks or Clocks()
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._lanes = lanes or Lanes(
+            plain=Lane(self._options.concurrency, "run", self._wake.set),
+            asynchronous=Lane(self._options.async_concurrency, "async", self._wake.set),
+        )
+        self._link = Link(client, self._clocks, on_rejected=self.stop)
+        self._leases = LeaseKeeper(ledger)
+        self._claims = Claims(self._link, self.id, self._handlers(), self._clocks)
+        self._holder = Holder(
+            owner=owner,
+            job_of=self._job,
+            ledger=ledger,
+            leases=self._leases,
+            claims=self._claims,
+            runner=Runner(ledger=ledger, reporter=reporter, stage=stage, clocks=self._clocks),
+            clocks=self._clocks,
+        )
+        self._intake = Intake(
+            scope=owner.scope,
+            job_of=self._job,
+            link=self._link,
+            ledger=ledger,
+            claims=self._claims,
+            holder=self._holder,
+            lanes=self._lanes,
+            poll_interval=self._options.poll_interval,
+            clocks=self._clocks,
+            chance=chance,
+        )
+        self._catch_up_at = self._clocks.steady()
+        self._named = False
+
+    def run(self, *, once: bool = False) -> Sequence[str]:
+        """Work until `stop`, or with `once` until nothing is due; drain, and return the executions that still run.
+
+        Raises:
+            AuthenticationError: The API refused the key.
+            CueAPIError: With `once`, the API could not be asked.
+            LedgerError: With `once`, the ledger could not be used.
+        """
+        self._start()
+        while not self._stop.is_set():
+            pause = self._turn()
+            if once and (self._intake.done or self._failure is not None):
+                break
+            self._clocks.wait(self._wake, pause)
+            self._wake.clear()
+        left = self._drain()
+        failure = self._link.rejected or (self._failure if once else None)
+        if failure is not None:
+            raise failure
+        return left
+
+    def stop(self) -> None:
+        """Begin to drain; from any thread, but not from a signal's handler in the thread that runs."""
+        self._stop.set()
+        self._wake.set()
+
+    def turn(self) -> float:
+        """Do what there is to do now; return the seconds until there may be more."""
+        if not self._named:
+            self._name_undeployed()
+        if self._clocks.steady() >= self._catch_up_at:
+            self._catch_up_at = self._clocks.steady() + CATCH_UP_SECONDS
+            self._reporter.catch_up()
+        return self._intake.turn()
+
+    @property
+    def _failure(self) -> Exception | None:
+        return self._link.watch.error or self._intake.ledger_watch.error
+
+    def _start(self) -> None:
+        tasks = ",".join(self._handlers())
+        log.event(logger, "worker_started", worker=self.id, tasks=tasks, concurrency=self._options.concurrency)
+        if isinstance(self._ledger, MemoryLedger):
+            logger.warning("the ledger is in memory: what this process holds or could not report ends with it")
+        if not self._handlers():
+            logger.warning("%r declares no task with transport='worker'", self._owner.scope)
+        self._claims.beat()
+        self._claims.start()
+
+    def _turn(self) -> float:
+        """Do one turn; whatever fails in it fails no further."""
+        try:
+            return self.turn()
+        except LedgerError as error:
+            self._intake.ledger_watch.failed(error)
+        except Exception:
+            logger.exception("the worker goes on after an error in its loop")
+        return self._options.poll_interval
+
+    def _name_undeployed(self) -> None:
+        """Say once which tasks nothing will ever fire."""
+        try:
+            deployed = {cue.name for cue in self._intake.source.cues()}
+        except CueAPIError:
+            return  # the link has said why; it is tried again at the next turn
+        self._named = True
+        specs = [spec for spec in self._registry.specs(self._owner, None, self._former) if spec.transport == "worker"]
+        missing = [spec.name for spec in specs if not deployed & {spec.name, *spec.former_names}]
+        if missing:
+            facts = {"tasks": ",".join(missing), "remedy": "run cueapi-tasks deploy"}
+            log.event(logger, "not_deployed", level=logging.WARNING, **facts)
+
+    def _drain(self) -> Sequence[str]:
+        """Let runs end, give back what waits or goes on, and close; return what goes on."""
+        log.event(logger, "draining", grace=self._options.grace)
+        deadline = self._clocks.steady() + self._options.grace
+        left: Sequence[str] = ()
+        try:
+            self._holder.stop()
+            while not self._lanes.idle and (seconds := deadline - self._clocks.steady()) > 0:
+                self._clocks.wait(self._wake, seconds)
+                self._wake.clear()
+            left = self._holder.abandon()
+        except LedgerError as error:
+            logger.error("what this worker holds is free when its leases end: %s", error)
+        self._close(idle=self._lanes.idle)
+        log.event(logger, "drained", still_running=len(left))
+        return left
+
+    def _close(self, *, idle: bool) -> None:
+        self._claims.close()
+        self._leases.close()
+        self._lanes.plain.close()
+        self._lanes.asynchronous.close()
+        if idle:
+            with suppress(CueAPIError):
+                self._claims.forget_worker()
+            self._stage.loop.close()
+        self._reporter.close()
+        if idle:
+            self._ledger.close()
+
+    def _handlers(self) -> Sequence[str]:
+        """Return the names of the tasks that workers run, as they stand in `payload.task`."""
+        pulled = [task for task in self._registry if any(each.transport == "worker" for each in task.declared)]
+        return [cue_name(self._owner, task.name, None) for task in pulled]
+
+    def _job(self, item: Claimable, attempt: int = 1) -> Job | None:
+        now = datetime.fromtimestamp(self._clocks.now(), timezone.utc)
+        owners = (self._owner,) if self._former is None else (self._owner, self._former)
+        delivery = from_queue(item, owners, self._registry.find, attempt=attempt, now=now)
+        return None if delivery is None else job_of(delivery, self._registry.get(delivery.task))
