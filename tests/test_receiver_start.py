@@ -78,6 +78,7 @@ import os, sys, threading
 from datetime import datetime, timezone
 from cueapi_tasks import CueTasks
 from tests.support import SECRET, envelope, signed, stamp_payload
+from tests.test_receiver_start import over_asgi, over_wsgi
 
 cue = CueTasks("billing", webhook_secret=SECRET, ledger=f"sqlite:///{sys.argv[1]}")
 before = signed(envelope(payload=stamp_payload()), at=datetime.now(timezone.utc))
@@ -99,6 +100,7 @@ def both():
     run("report")
     run("later")
     assert cue.receiver.handle(before).json["reason"] == "completed"
+    assert over_wsgi(cue) == over_asgi(cue) == (401, {"status": "refused", "reason": "missing_signature"})
 
 both()
 child = os.fork()
@@ -114,5 +116,5 @@ cue.close()
 
 def test_a_process_that_forks_leaves_its_child_a_receiver_of_its_own(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FORKING, str(tmp_path / "ledger.db")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
