@@ -56,7 +56,7 @@ class Response:
 
 Handler = Callable[[Request], Response]
 
-STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 def wsgi(handler: Handler, *, limit: int = BODY_LIMIT) -> MountedApp:
@@ -65,7 +65,7 @@ def wsgi(handler: Handler, *, limit: int = BODY_LIMIT) -> MountedApp:
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         response = handler(_request(environ, limit))
         headers, body = response.encoded()
-        start_response(STATUS_LINES[response.status], headers)
+        start_response(_STATUS_LINES[response.status], headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     return app

@@ -28,7 +28,10 @@ _USUAL = Policy()
 
 
 class Delivery(NamedTuple):
-    """One attempt of one execution, routed to a task of ours."""
+    """One attempt of one execution, routed to a task of ours.
+
+    What every request makes is a named tuple: a frozen dataclass of this size takes twice the time.
+    """
 
     execution_id: str
     cue_id: str
