@@ -44,6 +44,9 @@ class InlineReporter(Reporter):
     def catch_up(self) -> None:
         self._round()
 
+    def close(self) -> None:
+        """Leave the client open, which the test goes on to use."""
+
 
 class Workplace:
     """An account, a ledger, and the workers of one app and of others."""
@@ -54,6 +57,7 @@ class Workplace:
         self.clock = self.remote.clock
         self.client = self.remote.client
         self.ledger = ledger or MemoryLedger()
+        self._workers: list[Worker] = []
         self.deploy(app)
 
     def deploy(self, app: CueTasks) -> None:
@@ -69,7 +73,7 @@ class Workplace:
     def worker(self, app: CueTasks | None = None, *, slots: int = 10, **options: Any) -> Worker:
         mine = app or self.app
         clocks = Clocks(now=self.clock.timestamp, steady=self.clock.timestamp, sleep=self.remote.wait)
-        return Worker(
+        made = Worker(
             registry=mine.registry,
             owner=mine.owner,
             former=mine.former_owner,
@@ -82,6 +86,8 @@ class Workplace:
             chance=lambda: 0.5,
             lanes=Lanes(plain=inline_lane(slots), asynchronous=inline_lane(slots)),
         )
+        self._workers.append(made)
+        return made
 
     def work(self, *workers: Worker, seconds: float = 0.0) -> None:
         """Let workers do what there is to do, for so long."""
@@ -94,7 +100,7 @@ class Workplace:
                 return
             restless = restless + 1 if pause == 0 else 0
             if pause > 0:
-                self.pass_time(min(pause, left), *workers)
+                self.pass_time(max(0.001, min(pause, left)), *workers)
         raise AssertionError("the workers never rest")
 
     def pass_time(self, seconds: float, *workers: Worker) -> None:
@@ -117,6 +123,8 @@ class Workplace:
         return None if outcome is None else outcome.error
 
     def close(self) -> None:
+        for worker in self._workers:
+            worker._leases.close()
         self.remote.close()
 
 

@@ -1,0 +1,247 @@
+"""What a worker leaves behind, by a crash or by a drain, and what the next one on its ledger makes of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from cueapi_tasks import CueTasks
+from cueapi_tasks.run.worker import Worker
+from cueapi_tasks.server.profile import Profile
+
+from .remote import Killed, unreachable
+from .stores import Store, memory_store
+from .test_worker import MINUTE, Effects, events
+from .working import CORE_PROFILE, Workplace, workplace
+
+LEASE = 31.0
+
+
+@pytest.fixture
+def app() -> CueTasks:
+    return CueTasks("billing", transport="worker")
+
+
+@pytest.fixture
+def report(app: CueTasks) -> Effects:
+    return Effects(app, retry={"max_attempts": 3, "backoff_minutes": [20]})
+
+
+@pytest.fixture
+def kept() -> Iterator[Store]:
+    with memory_store() as store:
+        yield store
+
+
+@pytest.fixture(params=[None, CORE_PROFILE], ids=["default", "core"])
+def place(request: pytest.FixtureRequest, app: CueTasks, report: Effects, kept: Store) -> Iterator[Workplace]:
+    profile: Profile | None = request.param
+    with workplace(app, profile, kept.open()) as made:
+        yield made
+
+
+def killed() -> None:
+    raise Killed
+
+
+def die(place: Workplace, effects: Effects) -> Worker:
+    """Let a worker start what waits, and its process be killed in the middle of it."""
+    worker = place.worker()
+    effects.answers = [killed]
+    with pytest.raises(Killed):
+        place.work(worker)
+    return worker
+
+
+def claimed_by(place: Workplace, worker: Worker) -> int:
+    return place.client.executions.list(worker_id=worker.id).total
+
+
+def test_what_a_dead_worker_ran_is_run_again_under_its_claim(place: Workplace, report: Effects, kept: Store) -> None:
+    fired = place.fire()
+    dead = die(place, report)
+    kept.age(fired, LEASE)
+    worker = place.worker()
+    report.answers = [lambda: place.pass_time(3600, worker)]
+    place.work(worker)
+    assert place.succeeded(fired)
+    assert place.get(fired).status == "success"
+    assert report.attempts == [1, 1]
+    assert claimed_by(place, dead) == 1
+    assert claimed_by(place, worker) == 0
+
+
+def test_nobody_takes_up_what_a_living_worker_runs(place: Workplace, report: Effects) -> None:
+    place.fire()
+    die(place, report)
+    place.work(place.worker(), seconds=MINUTE)
+    assert report.attempts == [1]
+
+
+def test_what_all_workers_left_for_an_hour_is_still_run_and_its_outcome_taken(
+    place: Workplace, report: Effects, kept: Store
+) -> None:
+    fired = place.fire()
+    die(place, report)
+    place.remote.wait(3600)
+    kept.age(fired, LEASE)
+    place.work(place.worker(), seconds=MINUTE)
+    assert place.succeeded(fired)
+    assert report.attempts == [1, 1]
+
+
+def test_a_task_that_kills_its_process_is_given_up(place: Workplace, report: Effects, kept: Store) -> None:
+    fired = place.fire()
+    for _ in range(3):
+        die(place, report)
+        kept.age(fired, LEASE)
+    place.work(place.worker())
+    assert place.error(fired) == "process died 3 times in this run"
+    assert len(report.ran) == 3
+
+
+def test_after_crash_fail_does_not_run_again(kept: Store) -> None:
+    app = CueTasks("billing", transport="worker")
+    report = Effects(app, after_crash="fail")
+    with workplace(app, ledger=kept.open()) as place:
+        fired = place.fire()
+        die(place, report)
+        kept.age(fired, LEASE)
+        place.work(place.worker())
+        assert "after_crash='fail'" in str(place.error(fired))
+    assert len(report.ran) == 1
+
+
+def test_what_a_dead_worker_finished_is_reported_and_not_run_again(place: Workplace, report: Effects) -> None:
+    fired = place.fire()
+    place.remote.line.rules["/outcome"] = unreachable
+    place.work(place.worker())
+    place.remote.line.rules.clear()
+    place.work(place.worker())
+    assert place.succeeded(fired)
+    assert report.attempts == [1]
+
+
+def test_the_retry_of_a_dead_worker_waits_on_and_is_kept_alive(place: Workplace, report: Effects, kept: Store) -> None:
+    report.answers = [ValueError("later")]
+    fired = place.fire()
+    place.work(place.worker())
+    kept.age(fired, LEASE)
+    worker = place.worker()
+    place.work(worker, seconds=19 * MINUTE)
+    assert (report.attempts, place.get(fired).status) == ([1], "delivering")
+    place.work(worker, seconds=2 * MINUTE)
+    assert report.attempts == [1, 2]
+    assert place.succeeded(fired)
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_worker_that_died_around_its_claim_loses_nothing(
+    place: Workplace, report: Effects, kept: Store, claimed: bool
+) -> None:
+    fired = place.fire()
+    dead = place.worker()
+    (item,) = dead._intake.source.poll()
+    assert dead._holder._hold(item, 1, dead.id) is not None
+    if claimed:
+        place.client.executions.claim(fired, dead.id)
+    kept.age(fired, LEASE)
+    place.work(place.worker(), seconds=MINUTE)
+    assert place.succeeded(fired)
+    assert report.attempts == [1]
+
+
+def test_what_was_deleted_meanwhile_is_forgotten(place: Workplace, report: Effects, kept: Store) -> None:
+    fired = place.fire()
+    die(place, report)
+    kept.age(fired, LEASE)
+    place.client.cues.delete(place.cue_id("billing/report"))
+    place.work(place.worker(), seconds=MINUTE)
+    assert report.attempts == [1]
+    assert place.ledger.lapsed("billing", transport="worker", limit=1) == []
+
+
+def test_what_somebody_else_reported_meanwhile_is_forgotten(place: Workplace, report: Effects, kept: Store) -> None:
+    fired = place.fire()
+    die(place, report)
+    kept.age(fired, LEASE)
+    place.client.executions.report_outcome(fired, success=False, error="by hand")
+    place.work(place.worker(), seconds=MINUTE)
+    assert report.attempts == [1]
+    assert place.ledger.lapsed("billing", transport="worker", limit=1) == []
+
+
+def test_what_a_worker_with_another_ledger_took_over_is_not_run_beside_it(
+    report: Effects, app: CueTasks, kept: Store
+) -> None:
+    with workplace(app, ledger=kept.open()) as place:
+        fired = place.fire()
+        die(place, report)
+        place.remote.wait(16 * MINUTE)
+        place.client.workers.heartbeat("elsewhere")
+        place.client.executions.claim(fired, "elsewhere")
+        kept.age(fired, LEASE)
+        place.work(place.worker(), seconds=MINUTE)
+        assert report.attempts == [1]
+        place.client.executions.report_outcome(fired, success=True)
+        place.ledger.abandon([kept.open()._rows[fired].owner or ""])  # type: ignore[attr-defined]
+        place.work(place.worker(), seconds=6 * MINUTE)
+        assert report.attempts == [1]
+        assert place.ledger.lapsed("billing", transport="worker", limit=1) == []
+
+
+# draining
+
+
+def test_a_drained_worker_gives_back_what_waits_and_the_next_one_takes_it_up(
+    place: Workplace, report: Effects, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    report.answers = [ValueError("later")]
+    fired = place.fire()
+    worker = place.worker()
+    place.work(worker)
+    assert worker._drain() == []
+    next_one = place.worker()
+    place.work(next_one, seconds=21 * MINUTE)
+    assert len(events(caplog, "taken_up")) == 1
+    assert report.attempts == [1, 2]
+    assert place.succeeded(fired)
+
+
+def test_a_run_that_fails_while_its_worker_drains_is_left_to_the_next(place: Workplace, report: Effects) -> None:
+    worker = place.worker()
+
+    def stopped() -> None:
+        worker._holder.stop()
+        raise ValueError("later")
+
+    report.answers = [stopped]
+    fired = place.fire()
+    place.work(worker)
+    place.work(place.worker(), seconds=21 * MINUTE)
+    assert report.attempts == [1, 2]
+    assert place.succeeded(fired)
+
+
+def test_a_worker_that_held_nothing_leaves_no_trace_at_the_server(place: Workplace, report: Effects) -> None:
+    place.fire()
+    worker = place.worker()
+    worker._claims.beat()
+    place.work(worker)
+    assert [each.worker_id for each in place.client.workers.list()] == [worker.id]
+    worker._drain()
+    assert place.client.workers.list() == []
+
+
+def test_once_runs_what_is_due_and_ends(place: Workplace, report: Effects) -> None:
+    report.answers = [ValueError("later")]
+    first, second = place.fire(), place.fire()
+    assert place.worker().run(once=True) == []
+    assert place.succeeded(second)
+    assert place.get(first).outcome is None
+    place.remote.wait(MINUTE)
+    assert place.worker().run(once=True) == []
+    assert report.attempts == [1, 1]
