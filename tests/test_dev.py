@@ -37,6 +37,15 @@ def bad() -> None:
     raise RuntimeError("boom")
 """
 )
+PULLED = """
+@cue.schedule(cron="0 9 * * *", transport="worker")
+def pulled() -> str:
+    return "fine"
+
+@cue.schedule(cron="0 9 * * *", transport="worker")
+def failing() -> None:
+    raise RuntimeError("boom")
+"""
 DECEIVED = APP.replace(
     "cue = CueTasks(",
     """
@@ -154,12 +163,19 @@ def test_a_run_that_fails_ends_it_with_1_without_waiting_minutes_for_its_retry(
 
 
 def test_what_a_fire_would_spoil_is_left_alone(run: Run) -> None:
-    source = APP.replace('cron="0 9 * * *"', 'cron="0 9 * * *", transport="worker"')
-    source += '\ncue.schedule(at="2099-01-01T00:00", task="later")(lambda: None)\n'
+    source = APP + '\ncue.schedule(at="2099-01-01T00:00", task="later")(lambda: None)\n'
     program = run("dev", "app.py", "--now", "--exit", source=source)
     assert program.end() == 0
-    assert "good is not fired: it waits for a worker" in program.text
     assert "later is not fired: a fire would use up its one-time cue" in program.text
+
+
+def test_webhook_and_worker_tasks_of_one_app_both_run(run: Run) -> None:
+    program = run("dev", "app.py", "--now", "--exit", source=APP + PULLED)
+    assert program.end() == 1
+    assert re.search(r"pulled +ran +in .* s: completed", program.text)
+    assert re.search(r"failing +retry waits +attempt 2 in 60 s", program.text)
+    assert re.search(r"good +delivered +attempt 1: HTTP 200", program.text)
+    assert program.seen[-2:] == ["not waiting for further attempts", "2 of 3 runs succeeded"]
 
 
 def test_ctrl_c_ends_cleanly_and_the_next_start_keeps_the_ports(run: Run) -> None:

@@ -1,10 +1,11 @@
-"""`dev`: embedded server, receiver and deploy in one process, on loopback ports that stay the same."""
+"""`dev`: embedded server, receiver, worker and deploy in one process, on loopback ports that stay the same."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
@@ -22,17 +23,25 @@ from ..declare.task import AnyTask
 from ..deploy import render
 from ..deploy.clock import local
 from ..errors import DeployError, ServerStartError
+from ..run.worker import WorkerOptions
 from ..server.http import HttpServer
 from ..server.main import Credentials, Server, make_credentials
 from .deploy import Wishes, finish, look
 from .listing import print_table
 from .narrate import Narrator
 from .state import State, read_state, write_state
+from .work import exit_beside_threads
 
 Made = TypeVar("Made")
+Retries = Callable[[str], bool]
+"""Tells whether an execution failed in the worker and waits there for its next attempt."""
 
 PATH = "/cueapi"
 POLL_SECONDS = 0.1
+WORKER_SECONDS = 0.5
+"""Between two polls of the worker: the server is on this machine."""
+GRACE_SECONDS = 5.0
+"""How long Ctrl-C lets the worker's runs end."""
 IN_FLIGHT = ("pending", "delivering")
 
 
@@ -42,12 +51,13 @@ def run_dev(app: CueTasks, *, data: Path | None, fire_now: bool, exit_after: boo
     with _narrating(app), _running(app, folder) as client:
         _deploy(app, client)
         _print_tasks(app, client)
-        fired = _fire_each(app, client) if fire_now else []
-        if exit_after:
-            return _wait_for(client, fired)
-        click.echo("Ctrl-C stops it.")
-        while True:
-            time.sleep(3600)
+        with _working(app, client) as retries:
+            fired = _fire_each(app, client) if fire_now else []
+            if exit_after:
+                return _wait_for(client, fired, retries)
+            click.echo("Ctrl-C stops it.")
+            while True:
+                time.sleep(3600)
 
 
 @contextmanager
@@ -79,6 +89,24 @@ def _running(app: CueTasks, folder: Path) -> Generator[CueAPI]:
         server.stop()
         receiver.stop()
         app.close()
+
+
+@contextmanager
+def _working(app: CueTasks, client: CueAPI) -> Generator[Retries]:
+    """Run a worker while the block does, if there are tasks for one."""
+    if all(spec.transport == "webhook" for spec in app.specs()):
+        yield lambda _: False
+        return
+    worker = app.worker(client, WorkerOptions(poll_interval=WORKER_SECONDS, grace=GRACE_SECONDS))
+    with ThreadPoolExecutor(1, "cueapi-tasks-worker") as pool:
+        running = pool.submit(worker.run)
+        try:
+            yield worker.retries
+        finally:
+            worker.stop()
+            if left := running.result():
+                click.echo(f"{len(left)} runs did not end within {GRACE_SECONDS:g} s; they start again with dev")
+                exit_beside_threads(0)
 
 
 def _state(folder: Path) -> State:
@@ -131,29 +159,26 @@ def _fire_each(app: CueTasks, client: CueAPI) -> list[str]:
 
 
 def _cue_to_fire(app: CueTasks, task: AnyTask, cues: Iterable[Cue]) -> Cue | None:
-    pushed = [spec for spec in task.specs(app.owner, None) if spec.transport == "webhook"]
-    names = [spec.name for spec in pushed if not isinstance(spec.schedule, Once)]
-    if not pushed:
-        click.echo(f"{task.name} is not fired: it waits for a worker, and none runs here")
-    elif not names:
+    names = [spec.name for spec in task.specs(app.owner, None) if not isinstance(spec.schedule, Once)]
+    if not names:
         click.echo(f"{task.name} is not fired: a fire would use up its one-time cue")
     return next((cue for cue in cues if cue.name in names[:1]), None)
 
 
-def _wait_for(client: CueAPI, fired: Sequence[str]) -> int:
+def _wait_for(client: CueAPI, fired: Sequence[str], retries: Retries) -> int:
     """Wait until every fired run has ended; one whose next attempt is minutes away has failed here."""
-    failed = [execution for execution in (_ended(client, each) for each in fired) if not _succeeded(execution)]
-    if any(execution.status == "retrying" for execution in failed):
+    failed = [execution for execution in (_ended(client, each, retries) for each in fired) if not _succeeded(execution)]
+    if any(execution.status == "retrying" or retries(execution.id) for execution in failed):
         click.echo("not waiting for further attempts")
     click.echo(f"{len(fired) - len(failed)} of {len(fired)} runs succeeded")
     return 1 if failed else 0
 
 
-def _ended(client: CueAPI, execution_id: str) -> Execution:
+def _ended(client: CueAPI, execution_id: str, retries: Retries) -> Execution:
     while True:
         execution = client.executions.get(execution_id)
         reported = execution.status != "success" or execution.outcome is not None
-        if execution.status not in IN_FLIGHT and reported:
+        if (execution.status not in IN_FLIGHT and reported) or retries(execution_id):
             return execution
         time.sleep(POLL_SECONDS)
 

@@ -16,6 +16,7 @@ _LINES: Mapping[str, Callable[[Facts], str]] = {
     "delivered": lambda facts: f"attempt {facts['attempt']}: HTTP {facts['http_status']}",
     "attempt_failed": lambda facts: f"attempt {facts['attempt']}: {facts['error']}{_next(facts)}",
     "ran": lambda facts: f"in {facts['seconds']:.3f} s: {facts.get('error') or facts['reason']}",
+    "retry_waits": lambda facts: f"attempt {facts['attempt']} in {facts['retry_in']:g} s",
     "outcome": lambda facts: f"{facts['state']}{': ' + facts['detail'] if facts.get('detail') else ''}",
     "refused": lambda facts: f"by the receiver: {facts['status']} {facts['reason']}",
 }

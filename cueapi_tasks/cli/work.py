@@ -27,7 +27,7 @@ def run_worker(app: CueTasks, options: WorkerOptions, *, once: bool, log_format:
     with connect(app.settings) as client:
         left = _run(app.worker(client.with_options(timeout=TIMEOUT), options), once=once)
         if left:
-            _exit_beside_threads(0)
+            exit_beside_threads(0)
 
 
 def _run(worker: Worker, *, once: bool) -> Sequence[str]:
@@ -47,7 +47,7 @@ def _stopping(worker: Worker) -> Generator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         signals.append(number)
         if len(signals) > 1:
-            _exit_beside_threads(128 + number)
+            exit_beside_threads(128 + number)
         worker.stop()
 
     if threading.current_thread() is not threading.main_thread():
@@ -61,7 +61,7 @@ def _stopping(worker: Worker) -> Generator[None]:
             signal.signal(each, handler)
 
 
-def _exit_beside_threads(code: int) -> None:
+def exit_beside_threads(code: int) -> None:
     """Exit though threads still run functions: a thread cannot be stopped, and its lease is given back."""
     logging.shutdown()
     os._exit(code)

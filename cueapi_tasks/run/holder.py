@@ -84,6 +84,11 @@ class Holder:
     def __contains__(self, execution_id: str) -> bool:
         return execution_id in self._busy or execution_id in self._parked
 
+    def retries(self, execution_id: str) -> bool:
+        """Tell whether an execution is parked for an attempt after its first."""
+        parked = self._parked.get(execution_id)
+        return parked is not None and parked[1].attempt > 1
+
     def is_busy(self, execution_id: str) -> bool:
         """Tell whether an execution is in a slot."""
         return execution_id in self._busy

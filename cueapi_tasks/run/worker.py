@@ -141,6 +141,10 @@ class Worker:
         self._stop.set()
         self._wake.set()
 
+    def retries(self, execution_id: str) -> bool:
+        """Tell whether an execution failed here and waits for its next attempt."""
+        return self._holder.retries(execution_id)
+
     def turn(self) -> float:
         """Do what there is to do now; return the seconds until there may be more."""
         if not self._named:
