@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from os import getpid
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from . import config, web
@@ -35,13 +36,13 @@ from .declare.task import (
     check_payload,
     first_line,
 )
-from .errors import DeclarationError
+from .errors import ConfigurationError, DeclarationError
 from .run.dispatch import Stage
 from .run.hooks import AfterFailure, AfterRun, Around, BeforeRun, Hooks, check_hook
 from .run.include import Includes
 from .run.ledger import open_ledger
 from .run.outcome import DISCLOSURES, Disclosure
-from .run.receiver import Receiver
+from .run.receiver import Receiver, refusal
 from .run.report import Reporter
 from .run.secrets import Secrets
 from .run.worker import Worker, WorkerOptions
@@ -124,7 +125,9 @@ class CueTasks:
         }
         self._overrides: dict[str, Value] = {}
         self._lock = threading.Lock()
-        self._receiver: Receiver | None = None
+        self._receivers: dict[int, Receiver] = {}
+        """By process; what a fork leaves of its parent's is neither used nor closed, since both would touch that."""
+        self._fault = ""
 
     def __repr__(self) -> str:
         return f"CueTasks({self.name!r}, {len(self.registry)} tasks)"
@@ -254,7 +257,7 @@ class CueTasks:
     @functools.cached_property
     def wsgi(self) -> web.MountedApp:
         """The receiver alone, as a WSGI app for any path."""
-        return web.wsgi(lambda request: self.receiver.handle(request))
+        return web.wsgi(self._handle)
 
     def mount_asgi(self, asgi_app: ASGIApp, path: str = "/cueapi") -> ASGIApp:
         """Return the ASGI app with the receiver at `path`; also as `app.add_middleware(cue.mount_asgi, path=path)`."""
@@ -263,15 +266,16 @@ class CueTasks:
     @functools.cached_property
     def asgi(self) -> Edge:
         """The receiver alone, as an ASGI app for any path."""
-        return Edge(lambda request: self.receiver.handle(request))
+        return Edge(self._handle)
 
     @property
     def receiver(self) -> Receiver:
-        """The receiver, assembled from the settings when it is first needed."""
+        """The receiver of this process, assembled from the settings when it is first needed."""
+        process = getpid()
         with self._lock:
-            if self._receiver is None:
-                self._receiver = self._assemble()
-            return self._receiver
+            if process not in self._receivers:
+                self._receivers[process] = self._assemble()
+            return self._receivers[process]
 
     def worker(self, client: CueAPI, options: WorkerOptions | None = None) -> Worker:
         """Return a worker for the tasks with `transport="worker"`; its `run` works until `stop` and then drains."""
@@ -296,9 +300,20 @@ class CueTasks:
     def close(self) -> None:
         """Stop the receiver's background threads and close the ledger."""
         with self._lock:
-            receiver, self._receiver = self._receiver, None
+            receiver = self._receivers.pop(getpid(), None)
         if receiver is not None:
             receiver.close()
+
+    def _handle(self, request: web.Request) -> web.Response:
+        """Answer a request; without usable settings each is turned away, until there are some."""
+        try:
+            receiver = self.receiver
+        except (ConfigurationError, DeclarationError) as error:
+            if self._fault != str(error):
+                self._fault = str(error)
+                logger.error("nothing runs: %s", error)
+            return refusal(503, error.code)
+        return receiver.handle(request)
 
     def _assemble(self) -> Receiver:
         settings = self.settings

@@ -8,6 +8,7 @@ import contextvars
 import multiprocessing
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from os import getpid
 from typing import Any
 
 from .web import BODY_LIMIT, Handler, Request, Response, content_length, same_path
@@ -33,7 +34,8 @@ class Edge:
     def __init__(self, handler: Handler, *, limit: int = BODY_LIMIT) -> None:
         self._handler = handler
         self._limit = limit
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="cueapi-tasks-asgi")
+        self._threads: dict[int, ThreadPoolExecutor] = {}
+        """By process: a fork leaves its parent's without a thread."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a lifespan is lived through, a WebSocket is closed."""
@@ -52,7 +54,13 @@ class Edge:
     async def _handle(self, request: Request) -> Response:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(self._handler, request))
+        return await loop.run_in_executor(self._pool(), lambda: context.run(self._handler, request))
+
+    def _pool(self) -> ThreadPoolExecutor:
+        process = getpid()
+        if process not in self._threads:
+            self._threads[process] = ThreadPoolExecutor(THREADS, thread_name_prefix="cueapi-tasks-asgi")
+        return self._threads[process]
 
 
 def mount(inner: ASGIApp, mounted: ASGIApp, path: str) -> ASGIApp:
@@ -112,10 +120,11 @@ async def _read(receive: Receive, most: int) -> bytes | None:
 
 
 async def _send(response: Response, send: Send, *, with_body: bool) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.header_lines()]
+    lines, body = response.encoded()
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in lines]
     with contextlib.suppress(OSError):  # the client has left; its answer is kept for when it asks again
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body if with_body else b""})
+        await send({"type": "http.response.body", "body": body if with_body else b""})
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from http import HTTPStatus
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import pydantic_core
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -27,8 +27,7 @@ BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request's body: a payload of 1 MiB grows up to three times by its `\\u` escapes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """One HTTP request; header names are lower-case, the body is raw."""
 
     method: str
@@ -40,7 +39,7 @@ class Request:
     """Whether other processes answer for the same app."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """One HTTP answer with a JSON body."""
 
@@ -48,18 +47,16 @@ class Response:
     json: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    @cached_property
-    def body(self) -> bytes:
-        """The body's bytes."""
-        return json.dumps(self.json).encode("ascii")
-
-    def header_lines(self) -> list[tuple[str, str]]:
-        """Return every header that goes out, those that describe the body included."""
-        described = {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
-        return list({**described, **self.headers}.items())
+    def encoded(self) -> tuple[list[tuple[str, str]], bytes]:
+        """Return every header that goes out, those that describe the body included, and the body's bytes."""
+        body = pydantic_core.to_json(self.json)
+        described = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        return list({**described, **self.headers}.items()), body
 
 
 Handler = Callable[[Request], Response]
+
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 def wsgi(handler: Handler, *, limit: int = BODY_LIMIT) -> MountedApp:
@@ -67,8 +64,9 @@ def wsgi(handler: Handler, *, limit: int = BODY_LIMIT) -> MountedApp:
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         response = handler(_request(environ, limit))
-        start_response(f"{response.status} {HTTPStatus(response.status).phrase}", response.header_lines())
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+        headers, body = response.encoded()
+        start_response(_STATUS_LINES[response.status], headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     return app
 
@@ -93,14 +91,29 @@ def content_length(text: str | None) -> int:
     return int(text[:18]) if text and text.isascii() and text.isdigit() else 0
 
 
+class _Headers(Mapping[str, str]):
+    """A WSGI request's headers by lower-case name; most are never asked for, and stay where the server put them."""
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        value: str = self._environ["HTTP_" + name.upper().replace("-", "_")]
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return (name[5:].replace("_", "-").lower() for name in self._environ if name.startswith("HTTP_"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def _request(environ: Environ, limit: int) -> Request:
     length = content_length(environ.get("CONTENT_LENGTH"))
     body = b"" if length > limit else _read(environ, length, limit)
     return Request(
         method=environ["REQUEST_METHOD"],
-        headers={
-            name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
-        },
+        headers=_Headers(environ),
         body=body,
         oversized=length > limit or len(body) > limit,
         multiprocess=bool(environ.get("wsgi.multiprocess")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import django
@@ -77,7 +76,7 @@ def test_a_ledger_in_memory_under_several_processes_is_said_once(
         receiver.handle(signed(envelope()))
         assert [record for record in caplog.records if record.levelno == logging.ERROR] == []
         for _ in range(2):
-            receiver.handle(replace(signed(envelope()), multiprocess=True))
+            receiver.handle(signed(envelope())._replace(multiprocess=True))
     said = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert len(said) == 1
     assert "set CUEAPI_LEDGER" in said[0]

@@ -121,8 +121,10 @@ def test_every_command_and_option_is_in_the_readme() -> None:
 
 def test_every_setting_and_every_reason_is_in_the_readme() -> None:
     assert [name for name in (*VARIABLES.values(), APP_VARIABLE) if f"`{name}`" not in README] == []
-    sources = "".join(path.read_text("utf-8") for path in (ROOT / "cueapi_tasks" / "run").glob("*.py"))
-    reasons = re.findall(r'Refused\(\d+, "(\w+)"\)|reason="(\w+)"', sources)
+    package = ROOT / "cueapi_tasks"
+    paths = [package / "config.py", *(package / "run").glob("*.py"), *(package / "run" / "ledger").glob("*.py")]
+    sources = "".join(path.read_text("utf-8") for path in paths)
+    reasons = re.findall(r'Refused\(\d+, "(\w+)"\)|reason="(\w+)"|(?:Configuration|Ledger)Error\(\s*"(\w+)"', sources)
     assert [reason for pair in reasons for reason in pair if reason and f"`{reason}`" not in README] == []
 
 

@@ -384,6 +384,11 @@ def seen_over_wsgi(sent: Sent) -> bytes:
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(sent=requests())
 def test_only_what_is_signed_runs_and_nothing_breaks(victim: Victim, sent: Sent) -> None:
+    check(victim, sent)
+
+
+def check(victim: Victim, sent: Sent) -> None:
+    """Send a request over both edges, and fail unless each answers as it may."""
     answers: list[tuple[int, Any]] = []
     for call, seen in ((victim.over_wsgi, seen_over_wsgi(sent)), (victim.over_asgi, sent.body)):
         before = victim.calls.total()

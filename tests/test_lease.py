@@ -32,8 +32,11 @@ def test_a_lease_is_renewed_while_the_run_lasts_even_after_a_failure(monkeypatch
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.001)
     ledger = Renewals()
     keeper = LeaseKeeper(cast("Ledger", ledger))
-    with keeper.keeping("one"), keeper.keeping("two"):
-        assert ledger.renewed.wait(10)
+    for token in ("one", "two"):
+        keeper.keep(token)
+    assert ledger.renewed.wait(10)
+    for token in ("one", "two"):
+        keeper.drop(token)
     keeper.close()
     assert ledger.seen[1] == ["one", "two"]
     assert ledger.seen[-1] != []

@@ -486,15 +486,26 @@ def test_to_report_what_is_unknown_or_unfinished_changes_nothing(ledger: Ledger)
 def test_purge_removes_what_is_old_and_reported_and_no_more_than_asked(ledger: Ledger, store: Store) -> None:
     if store.kind == "redis":
         pytest.skip("reported rows expire by themselves")
-    for name in ("a", "b", "c", "due", "young"):
+    for name in ("a", "b", "c", "young"):
         finish(ledger, replace(E1, execution_id=name))
         store.age(name, 0 if name == "young" else 2 * HOUR)
-        if name != "due":
-            ledger.reported(name, accepted=name != "b")
+        ledger.reported(name, accepted=name != "b")
     claim(ledger)
     store.age("e1", 2 * HOUR)
-    assert [ledger.purge(age=HOUR, limit=2) for _ in range(3)] == [2, 1, 0]
+    assert [ledger.purge("crm", age=HOUR, limit=2) for _ in range(3)] == [2, 1, 0]
     assert claim(ledger, replace(E1, execution_id="a")).starts == 1
-    assert ledger.claim(replace(E1, execution_id="due"), lease=30) == Finished(answer=OK)
     assert ledger.claim(replace(E1, execution_id="young"), lease=30) == Finished(answer=OK)
+    assert claim(ledger).starts == 2
+
+
+def test_purge_removes_what_is_old_and_was_never_reported_of_its_own_scope(ledger: Ledger, store: Store) -> None:
+    for name in ("a", "b", "c", "young"):
+        finish(ledger, replace(E1, execution_id=name))
+        store.age(name, 0 if name == "young" else 2 * HOUR)
+    claim(ledger)
+    store.age("e1", 2 * HOUR)
+    assert ledger.purge("crm", age=HOUR, limit=2) == 0
+    assert [ledger.purge(E1.scope, age=HOUR, limit=2) for _ in range(3)] == [2, 1, 0]
+    assert [each.execution_id for each in ledger.unreported(E1.scope, limit=9)] == ["young"]
+    assert claim(ledger, replace(E1, execution_id="a")).starts == 1
     assert claim(ledger).starts == 2

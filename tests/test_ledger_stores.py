@@ -74,7 +74,9 @@ def test_no_message_shows_a_password(url: str, shown: str) -> None:
     assert without_secrets(url) == shown
 
 
-@pytest.mark.parametrize("url", ["redis://u:hunter2/3@host/0", "postgresql://u:hunter2/3@host:port/db%"])
+@pytest.mark.parametrize(
+    "url", ["redis://u:hunter2/3@host/0", "redis://u:hunter2@host/0?foo=bar", "postgresql://u:hunter2/3@host:port/db%"]
+)
 def test_a_url_that_makes_no_sense_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught, closing(open_ledger(url)) as ledger:
         ledger.claim(E1, lease=30)
@@ -145,7 +147,7 @@ def test_a_reported_row_expires_and_one_that_is_due_does_not(redis_url: str) -> 
         assert 0 < client.pttl("cueapi-tasks:execution:e1") <= KEEP_SECONDS * 1000
         assert ledger.claim(replace(E1, attempt=3), lease=30) == Finished(answer=OK)
         assert client.pttl("cueapi-tasks:execution:e1") > 0
-        assert ledger.purge(age=0, limit=10) == 0
+        assert ledger.purge("billing", age=0, limit=10) == 0
         assert client.keys() == ["cueapi-tasks:execution:e1"]
 
 

@@ -61,6 +61,7 @@ def test_a_request_is_raw_bytes_and_lower_case_headers() -> None:
     assert (status, json.loads(content)) == ("200 OK", {"status": "ok"})
     assert request is not None
     assert (request.method, request.body, request.headers["x-cueapi-signature"]) == ("POST", b"\xff\0", "v1=x")
+    assert len(request.headers) == len(dict(request.headers))
 
 
 @pytest.mark.parametrize(

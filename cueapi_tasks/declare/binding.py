@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic
 
@@ -20,11 +20,12 @@ TASK_KEY = "task"
 RESERVED_KEYS = (TASK_KEY, STAMP_KEY)
 """Payload keys that CueAPI's workers and our stamp use; a function never sees them."""
 
+Validator = Callable[[Any], Any]
+
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
+class Bound(NamedTuple):
     """Arguments ready for the call."""
 
     args: tuple[Any, ...]
@@ -56,9 +57,10 @@ class Binder:
     def _validated(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         plan = self._plan
         if plan.whole is not None:
-            return _validate(plan.adapters, {plan.whole: dict(payload)})
-        _check_keys(plan, payload)
-        return _validate(plan.adapters, payload)
+            return _validate(plan.validators, {plan.whole: dict(payload)})
+        if payload.keys() ^ plan.known:
+            _check_keys(plan, payload)
+        return _validate(plan.validators, payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ class _Plan:
     required: frozenset[str]
     positional: Mapping[str, Any]
     """Positional-only parameters and their defaults."""
-    adapters: Mapping[str, pydantic.TypeAdapter[Any]]
+    validators: Mapping[str, Validator]
     open: bool
     """Whether a `**` parameter takes further keys."""
 
@@ -107,7 +109,7 @@ def _plan(function: Callable[..., Any], parameters: Mapping[str, Parameter]) -> 
         known=frozenset(bindable),
         required=frozenset(name for name, each in bindable.items() if each.default is Parameter.empty),
         positional={name: each.default for name, each in parameters.items() if each.kind is Parameter.POSITIONAL_ONLY},
-        adapters={name: _adapter(function, hints[name]) for name in bindable if name in hints},
+        validators={name: _validator(function, hints[name]) for name in bindable if name in hints},
         open=variadic,
     )
 
@@ -128,9 +130,9 @@ def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
         ) from error
 
 
-def _adapter(function: Callable[..., Any], annotation: Any) -> pydantic.TypeAdapter[Any]:
+def _validator(function: Callable[..., Any], annotation: Any) -> Validator:
     try:
-        return pydantic.TypeAdapter(annotation)
+        return pydantic.TypeAdapter(annotation).validator.validate_python
     except pydantic.PydanticUserError as error:
         raise PayloadError(
             "unusable_annotation",
@@ -152,12 +154,12 @@ def _check_keys(plan: _Plan, payload: Mapping[str, Any]) -> None:
         raise PayloadError("payload_mismatch", "; ".join(faults))
 
 
-def _validate(adapters: Mapping[str, pydantic.TypeAdapter[Any]], payload: Mapping[str, Any]) -> dict[str, Any]:
+def _validate(validators: Mapping[str, Validator], payload: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     faults: list[str] = []
     for key, value in payload.items():
         try:
-            values[key] = adapters[key].validate_python(value) if key in adapters else value
+            values[key] = validators[key](value) if key in validators else value
         except pydantic.ValidationError as error:
             faults += [_fault(key, each["loc"], each["msg"]) for each in error.errors(include_url=False)]
     if faults:

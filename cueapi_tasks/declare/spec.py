@@ -18,6 +18,8 @@ STAMP_VERSION = 1
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_BACKOFF_MINUTES = (1, 5, 15)
 
+_TEXTS, _TEXT = ("app", "env", "task", "schedule", "paused_by", "digests"), {str, type(None)}
+_NUMBERS, _NUMBER = ("max_attempts", "revision"), {int, type(None)}
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -149,23 +151,23 @@ def read_stamp(payload: Mapping[str, Any]) -> Stamp | None:
     fields = cast("Mapping[str, Any]", value)
     if fields.get("v") != STAMP_VERSION:
         return None
-    texts = {key: fields.get(key) for key in ("app", "env", "task", "schedule", "paused_by", "digests")}
-    numbers = {key: fields.get(key) for key in ("max_attempts", "revision")}
-    if not all(text is None or isinstance(text, str) for text in texts.values()):
+    texts = [fields.get(key) for key in _TEXTS]
+    numbers = [fields.get(key) for key in _NUMBERS]
+    if not _TEXT.issuperset(map(type, texts)) or not _NUMBER.issuperset(map(type, numbers)):
         return None
-    if not all(number is None or type(number) is int for number in numbers.values()):
-        return None
-    if not texts["app"] or not texts["task"]:
+    app, environment, task, schedule, paused_by, digests = texts
+    max_attempts, revision = numbers
+    if not app or not task:
         return None
     return Stamp(
-        app=texts["app"],
-        environment=texts["env"],
-        task=texts["task"],
-        schedule=texts["schedule"],
-        max_attempts=numbers["max_attempts"] or DEFAULT_MAX_ATTEMPTS,
-        revision=numbers["revision"],
-        paused_by=texts["paused_by"],
-        digests=texts["digests"],
+        app=app,
+        environment=environment,
+        task=task,
+        schedule=schedule,
+        max_attempts=max_attempts or DEFAULT_MAX_ATTEMPTS,
+        revision=revision,
+        paused_by=paused_by,
+        digests=digests,
     )
 
 

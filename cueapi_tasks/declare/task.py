@@ -82,7 +82,10 @@ class Task(Generic[P, R]):
 
     def of_schedule(self, name: str | None) -> Declared | None:
         """Return the schedule of that name, now or formerly; None where the code does not know it."""
-        return next((each for each in self.declared if each.name == name), None)
+        for each in self.declared:
+            if each.name == name:
+                return each
+        return None
 
     def specs(self, owner: Owner, callback: str | None, former: Owner | None = None) -> tuple[CueSpec, ...]:
         """Return the wanted state of this task's cues; `former` is what the app was called."""

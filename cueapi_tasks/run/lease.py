@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from ..errors import LedgerError
 from .ledger.base import LEASE_SECONDS, RENEW_SECONDS, Ledger
@@ -23,17 +21,8 @@ class LeaseKeeper:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def keeping(self, token: str) -> Generator[None]:
-        """Keep one lease fresh while the block runs."""
-        self.keep(token)
-        try:
-            yield
-        finally:
-            self.drop(token)
-
     def keep(self, token: str) -> None:
-        """Keep one lease fresh until it is dropped."""
+        """Keep a lease fresh until it is dropped."""
         with self._lock:
             self._tokens.add(token)
             self._start()

@@ -75,12 +75,7 @@ class Disclosure:
 
 def succeeded(value: Any) -> Result:
     """Return the result of a function that returned `value`."""
-    return Result(
-        status=200,
-        reason="completed",
-        final=True,
-        outcome=Outcome(success=True, evidence=_within_limits(_evidence(value))),
-    )
+    return _COMPLETED if value is None else _completed(_within_limits(_evidence(value)))
 
 
 def skipped(policy: str) -> Result:
@@ -117,9 +112,14 @@ def _scrubbed(text: str, hidden: Iterable[str]) -> str:
     return text
 
 
+def _completed(evidence: Mapping[str, Any]) -> Result:
+    return Result(status=200, reason="completed", final=True, outcome=Outcome(success=True, evidence=evidence))
+
+
+_COMPLETED = _completed({})
+
+
 def _evidence(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
     if isinstance(value, str):
         return {"result": value}
     if isinstance(value, Done):

@@ -12,7 +12,7 @@ from ..declare.registry import Registry
 from ..declare.spec import Owner
 from ..errors import LedgerError
 from ..web import Request, Response
-from .delivery import Delivery, Job, from_webhook
+from .delivery import Delivery, Job, from_webhook, job_of
 from .dispatch import Stage
 from .include import Includes
 from .lease import LeaseKeeper
@@ -82,7 +82,7 @@ class Receiver:
             self.catch_up()
             claim = self._claim(job)
         except Refused as refused:
-            return _refusal(refused)
+            return refusal(refused.status, refused.reason)
         if isinstance(claim, Finished):
             return Response(status=claim.answer.status, json=claim.answer.body)
         return self._settle(job, claim, self._run(job, claim))
@@ -105,18 +105,18 @@ class Receiver:
             raise Refused(405, "method_not_allowed")
         if request.oversized:
             raise Refused(413, "body_too_large")
-        if not self._secrets.current():
+        secrets = self._secrets.current()
+        if not secrets:
             logger.error("no webhook secret is configured: set CUEAPI_WEBHOOK_SECRET; nothing runs until then")
             raise Refused(503, "no_secret")
-        webhook_delivery = self._verify(request)
+        webhook_delivery = self._verify(request, secrets)
         self._import()
         delivery = from_webhook(webhook_delivery, self._owners, self._registry.find)
         if delivery is None:
             raise Refused(404, "other_environment")
-        return Job(delivery=delivery, task=self._registry.get(delivery.task))
+        return job_of(delivery, self._registry.get(delivery.task))
 
-    def _verify(self, request: Request) -> webhook.WebhookDelivery:
-        secrets = self._secrets.current()
+    def _verify(self, request: Request, secrets: Sequence[str]) -> webhook.WebhookDelivery:
         try:
             return self._authentic(request, secrets)
         except Refused as refused:
@@ -173,8 +173,11 @@ class Receiver:
             self._clocks.sleep(PAUSE_SECONDS)
 
     def _run(self, job: Job, claim: Claimed) -> Result:
-        with self._leases.keeping(claim.token):
+        self._leases.keep(claim.token)
+        try:
             return self._runner.run(job, claim)
+        finally:
+            self._leases.drop(claim.token)
 
     def _settle(self, job: Job, claim: Claimed, result: Result) -> Response:
         """Give a failure with attempts left back, or write the end down and report it; then answer."""
@@ -191,8 +194,9 @@ class Receiver:
             return delivery.attempt < delivery.max_attempts
 
 
-def _refusal(refused: Refused) -> Response:
-    level = logging.WARNING if refused.status < 500 else logging.ERROR
-    log.event(logger, "refused", level=level, status=refused.status, reason=refused.reason)
-    headers = {"Allow": "POST"} if refused.status == 405 else {}
-    return Response(status=refused.status, json={"status": "refused", "reason": refused.reason}, headers=headers)
+def refusal(status: int, reason: str) -> Response:
+    """Return the answer to a request that runs nothing, and log it."""
+    level = logging.WARNING if status < 500 else logging.ERROR
+    log.event(logger, "refused", level=level, status=status, reason=reason)
+    headers = {"Allow": "POST"} if status == 405 else {}
+    return Response(status=status, json={"status": "refused", "reason": reason}, headers=headers)

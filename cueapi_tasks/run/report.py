@@ -90,7 +90,7 @@ class Reporter:
             return
         self._purge_at = time.monotonic() + PURGE_SECONDS
         try:
-            while self._ledger.purge(age=KEEP_SECONDS, limit=BATCH) == BATCH and not self._stop.is_set():
+            while self._ledger.purge(self._scope, age=KEEP_SECONDS, limit=BATCH) == BATCH and not self._stop.is_set():
                 pass
         except LedgerError as error:
             logger.warning("old executions stay in the ledger for now: %s", error)

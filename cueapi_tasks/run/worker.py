@@ -20,7 +20,7 @@ from ..declare.registry import Registry
 from ..declare.spec import Owner, cue_name
 from ..errors import LedgerError
 from .claims import Claims
-from .delivery import Claimable, Job, from_queue
+from .delivery import Claimable, Job, from_queue, job_of
 from .dispatch import Stage
 from .holder import Holder
 from .intake import Intake, Lanes
@@ -230,4 +230,4 @@ class Worker:
         now = datetime.fromtimestamp(self._clocks.now(), timezone.utc)
         owners = (self._owner,) if self._former is None else (self._owner, self._former)
         delivery = from_queue(item, owners, self._registry.find, attempt=attempt, now=now)
-        return None if delivery is None else Job(delivery=delivery, task=self._registry.get(delivery.task))
+        return None if delivery is None else job_of(delivery, self._registry.get(delivery.task))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...declare.policy import RUN as RUN
 from ..outcome import Outcome
@@ -55,8 +55,7 @@ class Answer:
     body: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(NamedTuple):
     """This caller has it; `token` guards what it writes afterwards."""
 
     token: str
@@ -107,7 +106,7 @@ class Report:
 
 
 class Ledger(Protocol):
-    """A store of executions; every method is one transaction and raises `LedgerError` if that fails."""
+    """A store of executions; every method but `purge` is one transaction, and raises `LedgerError` if that fails."""
 
     def claim(self, entry: Entry, *, lease: float) -> Claim:
         """Take and start the execution, unless it is finished or another owner's lease is fresh.
@@ -163,8 +162,12 @@ class Ledger(Protocol):
         """Note that the API has the outcome, or will never take it."""
         ...
 
-    def purge(self, *, age: float, limit: int) -> int:
-        """Remove up to `limit` executions finished more than `age` seconds ago and no longer due; return how many."""
+    def purge(self, scope: str, *, age: float, limit: int) -> int:
+        """Remove up to `limit` executions finished more than `age` seconds ago; return how many.
+
+        Of other scopes than this one only what is no longer due. What was not reported until then never will be: no
+        server keeps an execution for longer.
+        """
         ...
 
     def close(self) -> None:

@@ -51,26 +51,20 @@ class MemoryLedger:
     def claim(self, entry: Entry, *, lease: float) -> Claim:
         """Take and start it; see `Ledger.claim`."""
         with self._lock:
-            claim = self.hold(entry, lease=lease)
-            return self._start(entry, claim.token) if isinstance(claim, Claimed) else claim
+            row = self._take(entry, lease)
+            return self._start(entry, row) if isinstance(row, Row) else row
 
     def hold(self, entry: Entry, *, lease: float) -> Claim:
         """Take it without starting it; see `Ledger.hold`."""
         with self._lock:
-            row = self._seen(entry)
-            if row.answer is not None:
-                return Finished(answer=row.answer)
-            if row.held(now := time.monotonic()):
-                return Running()
-            row.crashed = row.crashed or row.state == "running"
-            row.state, row.owner, row.lease_until = "waiting", make_token(entry.execution_id), now + lease
-            row.delivery = row.delivery or entry.delivery
-            return _claimed(row, row.owner)
+            row = self._take(entry, lease)
+            return _claimed(row) if isinstance(row, Row) else row
 
     def start(self, entry: Entry, token: str) -> Claimed | None:
         """Start what is held; see `Ledger.start`."""
         with self._lock:
-            return self._start(entry, token) if self._owned(entry.execution_id, token) else None
+            row = self._owned(entry.execution_id, token)
+            return self._start(entry, row) if row else None
 
     def postpone(self, execution_id: str, token: str, *, attempt: int, delay: float) -> bool:
         """Keep it for a later attempt; see `Ledger.postpone`."""
@@ -147,18 +141,33 @@ class MemoryLedger:
             if (row := self._rows.get(execution_id)) and row.answer and not row.reported:
                 row.reported, row.accepted = True, accepted
 
-    def purge(self, *, age: float, limit: int) -> int:
+    def purge(self, scope: str, *, age: float, limit: int) -> int:
         """Remove old executions; see `Ledger.purge`."""
         with self._lock:
             before = time.monotonic() - age
-            over = [(row.finished_at, each) for each, row in self._rows.items() if row.reported]
-            old = [each for moment, each in sorted(over) if moment < before][:limit]
-            for each in old:
+            old = [
+                (row.finished_at, each)
+                for each, row in self._rows.items()
+                if row.answer and row.finished_at < before and (row.reported or row.scope == scope)
+            ]
+            removed = sorted(old)[:limit]
+            for _, each in removed:
                 del self._rows[each]
-            return len(old)
+            return len(removed)
 
     def close(self) -> None:
         """Do nothing: what is in memory stays as long as the ledger does."""
+
+    def _take(self, entry: Entry, lease: float) -> Row | Running | Finished:
+        row = self._seen(entry)
+        if row.answer is not None:
+            return Finished(answer=row.answer)
+        if row.held(now := time.monotonic()):
+            return Running()
+        row.crashed = row.crashed or row.state == "running"
+        row.state, row.owner, row.lease_until = "waiting", make_token(entry.execution_id), now + lease
+        row.delivery = row.delivery or entry.delivery
+        return row
 
     def _seen(self, entry: Entry) -> Row:
         row = self._rows.get(entry.execution_id)
@@ -172,12 +181,11 @@ class MemoryLedger:
         row = self._rows.get(execution_id)
         return row if row is not None and row.owner == token else None
 
-    def _start(self, entry: Entry, token: str) -> Claimed:
-        row = self._rows[entry.execution_id]
+    def _start(self, entry: Entry, row: Row) -> Claimed:
         row.decision = row.decision or self._decide(entry)
         row.state, row.starts, row.retry_at = "running", row.starts + 1, 0.0
         row.delivery = entry.delivery or row.delivery
-        claim = _claimed(row, token)
+        claim = _claimed(row)
         row.crashed = False
         return claim
 
@@ -193,5 +201,6 @@ class MemoryLedger:
         )
 
 
-def _claimed(row: Row, token: str) -> Claimed:
+def _claimed(row: Row) -> Claimed:
+    token = row.owner or ""
     return Claimed(token=token, starts=row.starts, attempt=row.attempt, decision=row.decision, crashed=row.crashed)

@@ -202,4 +202,14 @@ function run.unreported(a)
   return found
 end
 
+function run.purge(a)
+  local due = PREFIX .. due_list(a.scope)
+  local ids = redis.call('ZRANGEBYSCORE', due, '-inf', '(' .. (now - a.age), 'LIMIT', 0, a.limit)
+  for _, id in ipairs(ids) do
+    redis.call('DEL', key_of(id))
+    redis.call('ZREM', due, id)
+  end
+  return #ids
+end
+
 return run[ARGV[1]](cjson.decode(ARGV[2]))

@@ -41,8 +41,10 @@ class RedisLedger:
                 socket_timeout=ANSWER_SECONDS,
                 socket_connect_timeout=ANSWER_SECONDS,
             )
-        except ValueError:
-            message = "the ledger's URL is not one of Redis: redis://user:password@host:6379/0"
+            pool = self._client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # opens nothing, and knows every option
+        except (TypeError, ValueError):
+            message = "the ledger's URL, or an option in it, is not one of Redis: redis://user:password@host:6379/0"
             raise ConfigurationError("bad_ledger", message) from None  # the cause may show the password
         script = files("cueapi_tasks.run.ledger").joinpath("redis.lua").read_text("utf-8")
         self._script = self._client.register_script(script)
@@ -106,9 +108,10 @@ class RedisLedger:
         said = "yes" if accepted else "no"
         self._run("reported", id=execution_id, accepted=said, keep=_milliseconds(KEEP_SECONDS))
 
-    def purge(self, *, age: float, limit: int) -> int:  # noqa: ARG002 - nothing is left to remove
-        """Do nothing: reported rows expire by themselves."""
-        return 0
+    def purge(self, scope: str, *, age: float, limit: int) -> int:
+        """Remove old executions that were never reported; the others expire by themselves."""
+        removed: int = self._run("purge", scope=scope, age=_milliseconds(age), limit=limit)
+        return removed
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,7 +6,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Any, Protocol
 
 from ..outcome import Outcome
@@ -62,6 +61,10 @@ _PURGE = """
     DELETE FROM {table} WHERE execution_id IN (
         SELECT execution_id FROM {table}
         WHERE reported_at IS NOT NULL AND finished_at < {now} - ? ORDER BY finished_at LIMIT ?)"""
+_PURGE_DUE = """
+    DELETE FROM {table} WHERE execution_id IN (
+        SELECT execution_id FROM {table}
+        WHERE scope = ? AND reported_at IS NULL AND finished_at < {now} - ? ORDER BY finished_at LIMIT ?)"""
 
 
 class Dialect(dict[str, str]):
@@ -167,9 +170,10 @@ class SqlLedger(ABC):
         """Note that reporting has ended; see `Ledger.reported`."""
         self._change(_REPORTED, (int(accepted), execution_id))
 
-    def purge(self, *, age: float, limit: int) -> int:
-        """Remove old executions; see `Ledger.purge`."""
-        return self._change(_PURGE, (age, limit))
+    def purge(self, scope: str, *, age: float, limit: int) -> int:
+        """Remove old executions, what was reported first; see `Ledger.purge`."""
+        removed = self._change(_PURGE, (age, limit))
+        return removed + (self._change(_PURGE_DUE, (scope, age, limit - removed)) if removed < limit else 0)
 
     @contextmanager
     def _deciding(self, entry: Entry) -> Generator[Execute]:
@@ -205,7 +209,7 @@ def _look(execute: Execute, entry: Entry) -> Any:
 
 
 def _start(execute: Execute, entry: Entry, claim: Claimed) -> Claimed:
-    started = replace(claim, starts=claim.starts + 1, decision=claim.decision or _decide(execute, entry))
+    started = claim._replace(starts=claim.starts + 1, decision=claim.decision or _decide(execute, entry))
     kept = dump_delivery(entry.delivery)
     execute(_START, (started.starts, started.decision, kept, entry.execution_id))
     return started
