@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -102,11 +102,19 @@ class Reporter:
         try:
             due = self._ledger.unreported(self._scope, limit=BATCH)
             left = [report for report in due if report.age >= min(IN_LINE_SECONDS, time.monotonic() - self._born)]
-            sent = [self._send_and_note(report) for report in left if not self._stop.is_set()]
-            return all(sent) and len(left) == len(due) < BATCH
+            return self._send_all(left) and len(left) == len(due) < BATCH
         except LedgerError as error:
             logger.warning("outcomes wait to be reported: %s", error)
             return False
+
+    def _send_all(self, reports: Sequence[Report]) -> bool:
+        """Send each; once it is to stop, a failure is not followed by more, each of which takes its time."""
+        sent = True
+        for report in reports:
+            sent &= self._send_and_note(report)
+            if not sent and self._stop.is_set():
+                break
+        return sent
 
     def _send_and_note(self, report: Report) -> bool:
         client = self._client()
