@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,11 +11,13 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import settings
 
+from cueapi import CueAPI
 from cueapi_tasks import CueTasks
 from cueapi_tasks.config import APP_VARIABLE, VARIABLES
+from cueapi_tasks.server.main import Credentials, Server
 
 from . import stores
-from .support import SECRET, Clock, World
+from .support import API_KEY, SECRET, Clock, World
 
 # the same examples on every run; how long one takes says something of the machine only
 settings.register_profile("suite", deadline=None, derandomize=True)
@@ -77,3 +81,30 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[stores.Sto
         made = stores.postgres_store(request.getfixturevalue("postgres_url"))
     with made as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Install a distribution from PyPI into an environment of its own and return its bin folder."""
+
+    def into_own_environment(requirement: str) -> Path:
+        folder = tmp_path_factory.mktemp("peer") / "venv"
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", requirement], check=True)
+        return folder / "bin"
+
+    return into_own_environment
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(data=tmp_path / "data", credentials=Credentials(api_key=API_KEY, webhook_secret=SECRET))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[CueAPI]:
+    with CueAPI(API_KEY, base_url=server.url) as made:
+        yield made

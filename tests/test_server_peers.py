@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +18,10 @@ import pytest
 
 from cueapi import CueAPI, Execution
 from cueapi_tasks.server.http import HttpServer
-from cueapi_tasks.server.main import Credentials, Server
+from cueapi_tasks.server.main import Server
 from cueapi_tasks.web import Request, Response, wsgi
 
-from .support import API_KEY, SECRET
+from .support import API_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -56,33 +55,6 @@ out["listed"] = client.executions.list(cue_id=once.id, status="success")["total"
 client.cues.delete(cue.id)
 print(json.dumps(out))
 """
-
-
-@pytest.fixture(scope="module")
-def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Install a distribution from PyPI into an environment of its own and return its bin folder."""
-
-    def into_own_environment(requirement: str) -> Path:
-        folder = tmp_path_factory.mktemp("peer") / "venv"
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", requirement], check=True)
-        return folder / "bin"
-
-    return into_own_environment
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(data=tmp_path / "data", credentials=Credentials(api_key=API_KEY, webhook_secret=SECRET))
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[CueAPI]:
-    with CueAPI(API_KEY, base_url=server.url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cueapi import CueAPI
-from cueapi_tasks.server.main import Credentials, Server
+from cueapi_tasks.server.main import Server
 
-from .support import API_KEY, SECRET
+from .support import API_KEY
 
 PATIENCE = 30.0
 APP = """
@@ -85,14 +85,10 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    server = Server(data=tmp_path / "server", credentials=Credentials(api_key=API_KEY, webhook_secret=SECRET))
-    server.start()
-    with CueAPI(API_KEY, base_url=server.url) as client:
-        made = Place(tmp_path, server, client)
-        assert made.end("deploy", "app", "--yes")[0] == 0
-        yield made
-    server.stop()
+def place(tmp_path: Path, server: Server, client: CueAPI) -> Place:
+    made = Place(tmp_path, server, client)
+    assert made.end("deploy", "app", "--yes")[0] == 0
+    return made
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:

@@ -1,0 +1,46 @@
+"""Shell commands as tasks, for who moves over from cueapi-worker: see docs/moving-from-cueapi-worker.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cueapi_tasks import Context, CueTasks, Done
+
+cue = CueTasks("billing", transport="worker")
+
+
+def run_command(
+    command: list[str], ctx: Context, *, timeout: float = 300, cwd: str | None = None, env: dict[str, str] | None = None
+) -> Done:
+    """Run a command; its exit code, its output and what it writes to CUEAPI_OUTCOME_FILE become the outcome."""
+    with TemporaryDirectory() as folder:
+        outcome_file = Path(folder) / "outcome.json"
+        variables = {
+            "CUEAPI_EXECUTION_ID": ctx.execution_id,
+            "CUEAPI_CUE_ID": ctx.cue_id,
+            "CUEAPI_CUE_NAME": ctx.cue_name,
+            "CUEAPI_PAYLOAD": json.dumps(ctx.payload),
+            "CUEAPI_OUTCOME_FILE": str(outcome_file),
+        }
+        environment = {**os.environ, **variables, **(env or {})}
+        done = subprocess.run(command, env=environment, cwd=cwd, timeout=timeout, capture_output=True, text=True)
+        evidence: dict[str, Any] = json.loads(outcome_file.read_text()) if outcome_file.exists() else {}
+    output = "\n".join(text for text in (done.stdout, done.stderr) if text)
+    if done.returncode != 0 or not evidence.get("success", True):
+        raise RuntimeError(evidence.get("error") or output or f"exit code {done.returncode}")
+    told: dict[str, Any] = {"result": output or "completed"} | evidence
+    return Done(**{each.name: told.get(each.name) for each in fields(Done)})
+
+
+@cue.schedule(
+    cron="0 2 * * *", payload={"target": "db", "region": "eu"}, retry={"max_attempts": 1}, adopts="nightly backup"
+)
+def backup(target: str, region: str, ctx: Context) -> Done:
+    """Back the database up each night."""
+    return run_command(["sh", "backup.sh", target], ctx, timeout=600, env={"REGION": region})
