@@ -8,14 +8,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from os import getpid
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import config, web
 from .asgi import ASGIApp, Edge
 from .asgi import mount as mount_asgi
 from .config import Settings, Value
 from .declare import schedules
-from .declare.binding import Binder
 from .declare.options import (
     TRANSPORTS,
     check_choice,
@@ -24,6 +23,7 @@ from .declare.options import (
     make_on_failure,
     make_policy,
     make_retry,
+    make_schedule,
     make_verification,
 )
 from .declare.registry import Registry
@@ -35,8 +35,10 @@ from .declare.task import (
     Task,
     check_payload,
     first_line,
+    task_of,
 )
 from .errors import ConfigurationError, DeclarationError
+from .run.account import outcome_client, secret_reader
 from .run.dispatch import Stage
 from .run.hooks import AfterFailure, AfterRun, Around, BeforeRun, Hooks, check_hook
 from .run.include import Includes
@@ -54,9 +56,6 @@ R = TypeVar("R")
 Before = TypeVar("Before", bound=BeforeRun)
 After = TypeVar("After", bound=AfterRun)
 Failure = TypeVar("Failure", bound=AfterFailure)
-
-REPORT_TIMEOUT = 3.0
-"""Seconds that reporting an outcome may hold up an answer."""
 
 logger = logging.getLogger("cueapi_tasks.run")
 
@@ -173,11 +172,11 @@ class CueTasks:
         Raises `DeclarationError`, which says how to mend it, for anything that could never run.
         """
         zone = timezone or self.timezone
-        when = _schedule(cron=cron, every=every, at=at, zone=zone)
+        when = make_schedule(cron=cron, every=every, at=at, zone=zone)
         policies = {"dst": dst, "late": late, "overlap": overlap, "after_crash": after_crash}
 
         def declare(function: Callable[P, R], /) -> Task[P, R]:
-            base = _task_of(function, task)
+            base = task_of(function, task)
             carried = check_payload(base.binder, payload or {}, base.name)
             policy = make_policy(base.name, max_late=max_late, timeout=timeout, **policies)
             check_timeout(policy, base.function, base.name)
@@ -288,7 +287,7 @@ class CueTasks:
             client=client,
             ledger=ledger,
             stage=self.stage,
-            reporter=Reporter(ledger, self.owner.scope, lambda: _client(settings)),
+            reporter=Reporter(ledger, self.owner.scope, lambda: outcome_client(settings)),
             options=options,
         )
 
@@ -317,7 +316,7 @@ class CueTasks:
 
     def _assemble(self) -> Receiver:
         settings = self.settings
-        secrets = Secrets(settings.webhook_secrets, _fetch(settings) if self.refresh_secret else None)
+        secrets = Secrets(settings.webhook_secrets, secret_reader(settings) if self.refresh_secret else None)
         ledger = open_ledger(settings.ledger)
         return Receiver(
             registry=self.registry,
@@ -327,69 +326,10 @@ class CueTasks:
             secrets=secrets,
             ledger=ledger,
             stage=self._stage(secrets),
-            reporter=Reporter(ledger, self.owner.scope, lambda: _client(settings)),
+            reporter=Reporter(ledger, self.owner.scope, lambda: outcome_client(settings)),
         )
 
     def _stage(self, secrets: Secrets) -> Stage:
         key = self.settings.api_key
         hidden = Disclosure(errors=self.report_errors, hidden=lambda: (key or "", *secrets.known()))
         return Stage(hooks=self._hooks, disclosure=hidden)
-
-
-def _client(settings: Settings) -> CueAPI | None:
-    """Return the client for outcomes, or None, said once, where there is no key."""
-    if settings.api_key is None:
-        logger.warning("no outcome is reported: set CUEAPI_API_KEY")
-        return None
-    return _connect(settings.api_key, settings.base_url)
-
-
-def _fetch(settings: Settings) -> Callable[[], str] | None:
-    """Return how to read the account's webhook secret, or None, said once, where there is no key."""
-    key = settings.api_key
-    if key is None:
-        logger.warning("the webhook secret is not refreshed: set CUEAPI_API_KEY")
-        return None
-
-    def fetch() -> str:
-        with _connect(key, settings.base_url) as client:
-            return client.webhook_secret.get()
-
-    return fetch
-
-
-def _connect(key: str, base_url: str) -> CueAPI:
-    from cueapi import CueAPI  # noqa: PLC0415 - a receiver that asks for nothing must not load httpx
-
-    return CueAPI(key, base_url=base_url, timeout=REPORT_TIMEOUT, max_retries=0)
-
-
-def _schedule(
-    *, cron: str | None, every: str | timedelta | None, at: str | datetime | None, zone: str
-) -> schedules.Schedule:
-    given = [name for name, value in (("cron", cron), ("every", every), ("at", at)) if value is not None]
-    if len(given) != 1:
-        raise DeclarationError(
-            "one_schedule",
-            f"give exactly one of cron=, every= and at=; here {' and '.join(given) or 'none'} is given",
-        )
-    if cron is not None:
-        return schedules.recurring(cron, zone)
-    if every is not None:
-        return schedules.every(every, zone)
-    return schedules.once(at or "", zone)
-
-
-def _task_of(function: Callable[P, R], name: str | None) -> Task[P, R]:
-    """Return the task that a decorator adds to: the one below it in a stack, or a new one without schedules."""
-    if isinstance(function, Task):
-        below = cast("Task[P, R]", function)
-        if name not in (None, below.name):
-            raise DeclarationError(
-                "task_renamed", f"task {below.name!r} has its name already; give task= on the lowest decorator"
-            )
-        return below
-    own = name or getattr(function, "__name__", "")
-    if not callable(function) or not own:
-        raise DeclarationError("not_a_function", f"{function!r} cannot be a task; decorate a function, or give task=")
-    return Task(function, check_part(own, "the task's name"), (), Binder(function))

@@ -29,7 +29,7 @@ FLOORS = [
 
 SERVER_MAY_USE = ("errors", "config", "log", "web", "declare.schedules")
 DEFERRED = {
-    ("app", "cueapi"): "the client is loaded when the first outcome is reported",
+    ("run.account", "cueapi"): "the client is loaded when the first outcome is reported",
     ("run.ledger", "redis"): "its library is an extra",
     ("run.ledger", "postgres"): "its library is an extra",
 }

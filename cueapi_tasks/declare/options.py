@@ -6,13 +6,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from ..errors import DeclarationError
+from . import schedules
 from .context import Done
 from .policy import Policy
-from .schedules import duration
 from .spec import OnFailure, Retry
 
 MAX_ATTEMPTS = 10
@@ -26,6 +26,23 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "overlap": ("allow", "skip"),
     "after_crash": ("rerun", "fail"),
 }
+
+
+def make_schedule(
+    *, cron: str | None, every: str | timedelta | None, at: str | datetime | None, zone: str
+) -> schedules.Schedule:
+    """Return the schedule that exactly one of these says, or raise `DeclarationError`."""
+    given = [name for name, value in (("cron", cron), ("every", every), ("at", at)) if value is not None]
+    if len(given) != 1:
+        raise DeclarationError(
+            "one_schedule",
+            f"give exactly one of cron=, every= and at=; here {' and '.join(given) or 'none'} is given",
+        )
+    if cron is not None:
+        return schedules.recurring(cron, zone)
+    if every is not None:
+        return schedules.every(every, zone)
+    return schedules.once(at or "", zone)
 
 
 def make_retry(value: Mapping[str, Any] | None, name: str) -> Retry:
@@ -145,7 +162,7 @@ def _is_union(annotation: Any) -> bool:
 def _seconds(value: str | float | timedelta | None) -> float | None:
     if value is None or isinstance(value, int | float):
         return value
-    return duration(value)
+    return schedules.duration(value)
 
 
 def _is_backoff(value: Any) -> bool:

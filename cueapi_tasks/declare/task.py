@@ -7,13 +7,13 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from ..errors import DeclarationError, PayloadError
 from .binding import RESERVED_KEYS, Binder
 from .policy import Policy
 from .schedules import Schedule
-from .spec import CueSpec, OnFailure, Owner, Retry, cue_name
+from .spec import CueSpec, OnFailure, Owner, Retry, check_part, cue_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -122,6 +122,21 @@ class Task(Generic[P, R]):
 
 AnyTask = Task[..., Any]
 """A task whose signature does not matter here."""
+
+
+def task_of(function: Callable[P, R], name: str | None) -> Task[P, R]:
+    """Return the task that a decorator adds to: the one below it in a stack, or a new one without schedules."""
+    if isinstance(function, Task):
+        below = cast("Task[P, R]", function)
+        if name not in (None, below.name):
+            raise DeclarationError(
+                "task_renamed", f"task {below.name!r} has its name already; give task= on the lowest decorator"
+            )
+        return below
+    own = name or getattr(function, "__name__", "")
+    if not callable(function) or not own:
+        raise DeclarationError("not_a_function", f"{function!r} cannot be a task; decorate a function, or give task=")
+    return Task(function, check_part(own, "the task's name"), (), Binder(function))
 
 
 def first_line(function: Callable[..., Any]) -> str:
