@@ -19,6 +19,7 @@ from .errors import (
     RunError,
     ServerStartError,
 )
+from .run.worker import WorkerOptions
 
 __version__ = "0.1.0"
 
@@ -38,4 +39,5 @@ __all__ = [
     "RunError",
     "ServerStartError",
     "Task",
+    "WorkerOptions",
 ]

@@ -71,13 +71,36 @@ def outcome(client: CueAPI, execution_id: str) -> dict[str, Any]:
 def test_the_first_task_is_deployed_and_run_by_the_commands_beside_it(
     tmp_path: Path, server: Server, client: CueAPI
 ) -> None:
-    (code,) = blocks(WORKER, "python")
+    code, _ = blocks(WORKER, "python")
     (tmp_path / "billing.py").write_text(code)
     deploy, worker = re.findall(r"^cueapi-tasks .*$", blocks(WORKER, "bash")[0], re.MULTILINE)
     run(f"{deploy} --yes", tmp_path, server)
     fired = client.cues.fire(next(iter(client.cues.iter())).id).id
     run(f"{worker} --once", tmp_path, server)
     assert outcome(client, fired) == {"status": "success", "result": "closed, attempt 1"}
+
+
+def test_the_program_of_yours_runs_what_waits(
+    tmp_path: Path, server: Server, client: CueAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUEAPI_API_KEY", API_KEY)
+    monkeypatch.setenv("CUEAPI_BASE_URL", server.url)
+    monkeypatch.setenv("CUEAPI_LEDGER", f"sqlite:///{tmp_path / 'ledger.db'}")
+    namespace: dict[str, Any] = {"__name__": "billing"}
+    for block in blocks(WORKER, "python"):
+        exec(compile(block, "worker.md", "exec"), namespace)
+    (tmp_path / "billing.py").write_text(blocks(WORKER, "python")[0])
+    run("cueapi-tasks deploy billing.py --yes", tmp_path, server)
+    fired = client.cues.fire(next(iter(client.cues.iter())).id).id
+
+    def serve() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while client.executions.get(fired).outcome is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    namespace["serve"] = serve
+    namespace["main"]()
+    assert outcome(client, fired)["status"] == "success"
 
 
 def test_the_systemd_unit_is_one_and_starts_the_worker(tmp_path: Path) -> None:
