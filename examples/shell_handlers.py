@@ -12,7 +12,7 @@ from typing import Any
 
 from cueapi_tasks import Context, CueTasks, Done
 
-cue = CueTasks("billing", transport="worker")
+cue = CueTasks("handlers", transport="worker")
 
 
 def run_command(
@@ -30,12 +30,21 @@ def run_command(
         }
         environment = {**os.environ, **variables, **(env or {})}
         done = subprocess.run(command, env=environment, cwd=cwd, timeout=timeout, capture_output=True, text=True)
-        evidence: dict[str, Any] = json.loads(outcome_file.read_text()) if outcome_file.exists() else {}
+        evidence = read_outcome(outcome_file)
     output = "\n".join(text for text in (done.stdout, done.stderr) if text)
     if done.returncode != 0 or not evidence.get("success", True):
         raise RuntimeError(evidence.get("error") or output or f"exit code {done.returncode}")
     told: dict[str, Any] = {"result": output or "completed"} | evidence
     return Done(**{each.name: told.get(each.name) for each in fields(Done)})
+
+
+def read_outcome(file: Path) -> dict[str, Any]:
+    """Return what a command told of its outcome; what is no JSON object is left out."""
+    try:
+        told: Any = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {**told} if isinstance(told, dict) else {}
 
 
 @cue.schedule(

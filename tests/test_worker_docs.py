@@ -154,7 +154,7 @@ def test_the_moving_pages_commands_adopt_the_cue_and_run_the_command(
     cue_id = prepared(tmp_path, client)
     deploy, worker = blocks(MOVING, "bash")[0].splitlines()
     run(f"{deploy} --yes", tmp_path, server)
-    assert client.cues.get(cue_id).name == "billing/backup"
+    assert client.cues.get(cue_id).name == "handlers/backup"
     fired = client.cues.fire(cue_id).id
     run(f"{worker} --once", tmp_path, server)
     assert outcome(client, fired) == {

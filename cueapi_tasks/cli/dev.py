@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
@@ -40,6 +40,8 @@ PATH = "/cueapi"
 POLL_SECONDS = 0.1
 WORKER_SECONDS = 0.5
 """Between two polls of the worker: the server is on this machine."""
+NOTICE_SECONDS = 0.3
+"""After this the wait is said."""
 GRACE_SECONDS = 5.0
 """How long Ctrl-C lets the worker's runs end."""
 IN_FLIGHT = ("pending", "delivering")
@@ -104,9 +106,22 @@ def _working(app: CueTasks, client: CueAPI) -> Generator[Retries]:
             yield worker.retries
         finally:
             worker.stop()
-            if left := running.result():
-                click.echo(f"{len(left)} runs did not end within {GRACE_SECONDS:g} s; they start again with dev")
-                exit_beside_threads(0)
+            _await(running)
+
+
+def _await(running: Future[Sequence[str]]) -> None:
+    """Wait for a worker's drain; a second Ctrl-C, or a run that outlives it, ends the process."""
+    try:
+        if not wait([running], timeout=NOTICE_SECONDS).done:
+            click.echo(f"waiting up to {GRACE_SECONDS:g} s for runs to end; Ctrl-C again ends them")
+        left = running.result()
+    except KeyboardInterrupt:
+        click.echo("stopped; the runs start again with dev")
+        exit_beside_threads(1)
+    else:
+        if left:
+            click.echo(f"{len(left)} of the runs did not end; they start again with dev")
+            exit_beside_threads(0)
 
 
 def _state(folder: Path) -> State:
@@ -190,6 +205,7 @@ def _succeeded(execution: Execution) -> bool:
 @contextmanager
 def _narrating(app: CueTasks) -> Generator[None]:
     """Print each step of each run as a line, in place of the library's log."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     logger = logging.getLogger("cueapi_tasks")
     before = (logger.handlers[:], logger.level, logger.propagate)
     logger.handlers, logger.propagate = [Narrator(app.owner.scope)], False

@@ -6,6 +6,8 @@ import json
 import logging
 import sys
 
+LOGGERS = ("cueapi_tasks", "cueapi_tasks.run", "cueapi_tasks.server")
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, event and its facts."""
@@ -20,8 +22,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(*, as_json: bool) -> None:
-    """Send every event from INFO on to standard error."""
+    """Send every event from INFO on to standard error, once, whatever the app's own modules did to logging.
+
+    Where they did nothing, what they log goes there too.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    ours = logging.getLogger("cueapi_tasks")
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.INFO)
+    for name in LOGGERS:
+        logging.getLogger(name).disabled = False  # as `dictConfig` leaves loggers that it does not name
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each request a second time

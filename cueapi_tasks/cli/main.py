@@ -85,7 +85,7 @@ def cli(debug: bool) -> None:
     help="Where state is kept; .cueapi/APP by default.",
 )
 def dev(app: str | None, fire_now: bool, exit_after: bool, data: Path | None) -> int:
-    """Run an app on this machine alone: server, receiver and deploy in one process."""
+    """Run an app on this machine alone: server, receiver, worker and deploy in one process."""
     try:
         return run_dev(load(app), data=data, fire_now=fire_now, exit_after=exit_after)
     except KeyboardInterrupt:
@@ -187,7 +187,7 @@ def destroy(app: str | None, name: str | None, environment: str | None, yes: boo
 @click.option(
     "--grace", type=SECONDS, default=25.0, show_default=True, help="Seconds that runs have to end, when draining."
 )
-@click.option("--once", is_flag=True, help="Run what is due, and exit; for hosts that are driven by cron.")
+@click.option("--once", is_flag=True, help="Run what is due, and exit; what is due later is left to a later call.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def worker(
     app: str | None,
