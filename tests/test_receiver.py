@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cueapi_tasks.run.report import Reporter
 from cueapi_tasks.run.secrets import Secrets
 from cueapi_tasks.web import Request
 
-from .support import SECRET, Clock, Reports, answer_of, envelope, receiver_of, signed, stub_client
+from .support import SECRET, Clock, Reports, answer_of, envelope, receiver_of, signed, stamp_payload, stub_client
 
 
 @pytest.fixture
@@ -405,6 +406,40 @@ def test_an_async_task_is_awaited(cue: CueTasks, receiver: Receiver, reports: Re
 
     assert answer_of(receiver.handle(signed(envelope(payload=stamped())))) == (200, "completed")
     assert reports.received == [{"success": True, "result": "sent"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SystemExit(3), "SystemExit(3)"),
+        (SystemExit("secret"), "SystemExit()"),
+        (KeyboardInterrupt(), "KeyboardInterrupt()"),
+    ],
+)
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_function_that_wants_to_end_the_process_fails(
+    cue: CueTasks, receiver: Receiver, reports: Reports, error: BaseException, says: str, asynchronous: bool
+) -> None:
+    def leave() -> None:
+        raise error
+
+    async def leave_later() -> None:
+        raise error
+
+    cue.schedule(cron="0 9 * * *", task="report")(leave_later if asynchronous else leave)
+    request = signed(envelope(attempt=3, payload=stamp_payload()))
+    with ThreadPoolExecutor(1) as threads:
+        assert answer_of(threads.submit(receiver.handle, request).result()) == (500, "raised")
+    assert reports.received == [{"success": False, "error": f"the function raised {says}"}]
+
+
+def test_a_servers_way_to_end_its_process_is_not_held_up(cue: CueTasks, receiver: Receiver) -> None:
+    @cue.schedule(cron="0 9 * * *")
+    def report() -> None:
+        raise SystemExit  # as gunicorn does from a signal's handler
+
+    with pytest.raises(SystemExit):
+        receiver.handle(signed(envelope()))
 
 
 def test_a_refusal_is_logged_with_its_reason(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:

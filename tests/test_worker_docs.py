@@ -128,7 +128,7 @@ def test_the_container_and_the_crontab_start_the_worker() -> None:
     (container,), (crontab,) = blocks(WORKER, "dockerfile"), blocks(WORKER, "cron")
     (start,) = re.findall(r"^CMD (.*)$", container, re.MULTILINE)
     assert check_command(json.loads(start)) == "worker"
-    assert check_command(shlex.split(crontab.partition("&& ")[2])) == "worker"
+    assert check_command(shlex.split(crontab.rpartition("&& ")[2])) == "worker"
     (url,) = re.findall(r"^ENV CUEAPI_LEDGER=(.*)$", container, re.MULTILINE)
     assert sqlite_path(url) == Path("/data/ledger.db")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..declare.context import Context
 from ..declare.task import AnyTask
 from ..errors import NonRetriableError, PayloadError, RunError
 from .hooks import Hooks
-from .loop import BackgroundLoop
+from .loop import BackgroundLoop, ended
 from .outcome import Disclosure, Result, failed, succeeded
 
 logger = logging.getLogger("cueapi_tasks.run")
@@ -56,8 +57,13 @@ def _run(task: AnyTask, bound: Bound, context: Context, stage: Stage, timeout: f
         logger.warning("task %s failed for good: %s", task.name, error)
         return stage.failure(error, status=422, reason="non_retriable", final=True)
     except Exception as error:
-        logger.exception("task %s raised", task.name)
+        logger.exception("task %s raised, execution %s", task.name, context.execution_id)
         return stage.failure(error)
+    except (SystemExit, KeyboardInterrupt) as error:
+        if threading.current_thread() is threading.main_thread():
+            raise  # it may be a server's way to end its process
+        logger.exception("task %s wanted to end the process, execution %s", task.name, context.execution_id)
+        return stage.failure(ended(error))
     return succeeded(value)
 
 

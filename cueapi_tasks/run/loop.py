@@ -72,6 +72,20 @@ class BackgroundLoop:
 
 async def _limited(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:
     try:
-        return await asyncio.wait_for(coroutine, timeout)
+        return await asyncio.wait_for(_lasting(coroutine), timeout)
     except asyncio.TimeoutError as error:
         raise TimeoutError(str(error) or f"the function ran longer than timeout={timeout} s") from error
+
+
+async def _lasting(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Let no function end the loop, which is every other function's too."""
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise ended(error) from error
+
+
+def ended(error: BaseException) -> RunError:
+    """Return the failure of a function that wanted to end the process; what it says stays here, but for a number."""
+    code = getattr(error, "code", None)
+    return RunError("ended", f"the function raised {type(error).__name__}({code if isinstance(code, int) else ''})")

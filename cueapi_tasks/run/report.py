@@ -51,9 +51,15 @@ class Reporter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._waiting = False
 
     def report(self, report: Report) -> None:
-        """Try once, in line; what does not get through is tried again by a thread, which also purges now and then."""
+        """Try once, in line; what does not get through is tried again by a thread, which also purges now and then.
+
+        Once this is closed it stays in the ledger.
+        """
+        if self._stop.is_set():
+            return
         if not self._send_and_note(report) or time.monotonic() >= self._purge_at:
             self.catch_up()
 
@@ -120,8 +126,9 @@ class Reporter:
         client = self._client()
         if client is None:
             return True
-        sent = send(client, report)
-        if sent is Sent.LATER:
+        sent = send(client, report, level=logging.DEBUG if self._waiting else logging.WARNING)
+        self._waiting = sent is Sent.LATER  # which is said once, and not in each round
+        if self._waiting:
             return False
         try:
             self._ledger.reported(report.execution_id, accepted=sent is Sent.ACCEPTED)
@@ -130,10 +137,13 @@ class Reporter:
         return True
 
 
-def send(client: CueAPI, report: Report) -> Sent:
-    """Send one outcome; evidence that the server refuses is left out rather than the outcome lost."""
+def send(client: CueAPI, report: Report, *, level: int = logging.WARNING) -> Sent:
+    """Send one outcome; evidence that the server refuses is left out rather than the outcome lost.
+
+    `level` is that of the log when it has to wait.
+    """
     try:
-        return _send(client, report.execution_id, report.outcome)
+        return _send(client, report.execution_id, report.outcome, level)
     except (CueNotFoundError, InvalidScheduleError) as error:
         log.event(logger, "outcome_refused", level=logging.WARNING, execution_id=report.execution_id, error=str(error))
         if isinstance(error, InvalidScheduleError) and report.outcome.evidence:
@@ -141,7 +151,7 @@ def send(client: CueAPI, report: Report) -> Sent:
         return Sent.REFUSED
 
 
-def _send(client: CueAPI, execution_id: str, outcome: Outcome) -> Sent:
+def _send(client: CueAPI, execution_id: str, outcome: Outcome, level: int) -> Sent:
     try:
         client.executions.report_outcome(execution_id, success=outcome.success, **outcome.evidence)
     except ConflictError:
@@ -149,7 +159,7 @@ def _send(client: CueAPI, execution_id: str, outcome: Outcome) -> Sent:
     except (CueNotFoundError, InvalidScheduleError):
         raise
     except CueAPIError as error:
-        log.event(logger, "outcome_waits", level=logging.WARNING, execution_id=execution_id, error=str(error))
+        log.event(logger, "outcome_waits", level=level, execution_id=execution_id, error=str(error))
         return Sent.LATER
     log.event(logger, "reported", execution_id=execution_id, success=outcome.success)
     return Sent.ACCEPTED
