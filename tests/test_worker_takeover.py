@@ -13,7 +13,7 @@ from cueapi_tasks.server.profile import Profile
 
 from .remote import Killed, unreachable
 from .stores import Store, memory_store
-from .test_worker import MINUTE, Effects, events
+from .test_worker import LATER, MINUTE, Effects, events
 from .working import CORE_PROFILE, Workplace, workplace
 
 LEASE = 31.0
@@ -90,6 +90,35 @@ def test_what_all_workers_left_for_an_hour_is_still_run_and_its_outcome_taken(
     place.work(place.worker(), seconds=MINUTE)
     assert place.succeeded(fired)
     assert report.attempts == [1, 1]
+
+
+def test_the_retry_of_a_worker_dead_so_long_that_the_server_took_its_claim_is_run_when_it_is_due(
+    place: Workplace, report: Effects, kept: Store
+) -> None:
+    report.answers = [ValueError("later")]
+    fired = place.fire()
+    place.work(place.worker())
+    place.remote.wait(16 * MINUTE)
+    kept.age(fired, 16 * MINUTE)
+    drained = place.worker()
+    place.work(drained, seconds=2 * MINUTE)
+    drained._drain()
+    place.work(place.worker(), seconds=5 * MINUTE)
+    assert report.attempts == [1, 2]
+    assert place.succeeded(fired)
+
+
+def test_what_is_fired_for_later_outlives_a_worker_that_died_before_its_claim(
+    app: CueTasks, report: Effects, kept: Store
+) -> None:
+    with workplace(app, CORE_PROFILE, kept.open()) as place:
+        fired = place.fire(send_at=LATER)
+        dead = place.worker()
+        (item,) = dead._intake.source.poll()
+        assert dead._holder._hold(item, 1, dead.id) is not None
+        kept.age(fired, LEASE)
+        place.work(place.worker(), seconds=31 * MINUTE)
+        assert place.succeeded(fired)
 
 
 def test_a_task_that_kills_its_process_is_given_up(place: Workplace, report: Effects, kept: Store) -> None:

@@ -146,11 +146,10 @@ class Holder:
     def resume(self, held: Held) -> None:
         """Run what was held for some time, if it is still ours."""
         try:
-            standing, worker_id = self._claims.settle(held.id, held.worker_id)
+            standing = self._claims.settle(held.id, held.worker_id)
         except CueAPIError:
             self._park(held, AGAIN_SECONDS)
             return
-        held = replace(held, worker_id=worker_id)
         if standing is Standing.GONE or (standing is Standing.ELSEWHERE and held.starts == 0):
             self._ledger.forget(held.id, held.token)
         elif standing is Standing.ELSEWHERE:
@@ -158,7 +157,7 @@ class Holder:
             self._give_back(held)
         else:
             if standing is Standing.OURS:
-                self._claims.keep(held.id, worker_id)
+                self._claims.keep(held.id, held.worker_id)
             self._attempt(held)
 
     def stop(self) -> None:
