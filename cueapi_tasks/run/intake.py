@@ -31,6 +31,8 @@ BACKOFF_SECONDS = 60.0
 """The longest pause between two polls while the API fails."""
 JITTER = 0.2
 """By which part a pause between polls may be longer, so that many workers do not poll together."""
+TRIED_SECONDS = 10.0
+"""How long an execution that was tried is left alone in the queue: another worker holds it, or the ledger is away."""
 BATCH = 100
 
 JobOf = Callable[[Claimable], Job | None]
@@ -93,6 +95,7 @@ class Intake:
         self._clocks = clocks
         self._chance = chance
         self._backlog: Sequence[Claimable] = ()
+        self._tried: dict[str, float] = {}
         self._left: set[tuple[str, str]] = set()
         self._failures = 0
         self._empty = False
@@ -137,9 +140,14 @@ class Intake:
         self._backlog = [item for item in self._backlog if not self._take(item)]
 
     def _take(self, item: Claimable) -> bool:
-        return self._claims.room and self._hand_out(item, partial(self._holder.take, item))
+        taken = self._claims.room and self._hand_out(item, partial(self._holder.take, item))
+        if taken:
+            self._tried[item.execution_id] = self._clocks.steady() + TRIED_SECONDS
+        return taken
 
     def _poll(self) -> None:
+        now = self._clocks.steady()
+        self._tried = {each: until for each, until in self._tried.items() if until > now}
         try:
             self._backlog = self.source.poll()
         except CueAPIError as error:
@@ -182,7 +190,7 @@ class Intake:
     def _is_wanted(self, item: Claimable) -> bool:
         """Tell whether to take an execution now; what this code cannot run is left to newer code for a while."""
         job = self._job_of(item)
-        if job is None or item.execution_id in self._holder:
+        if job is None or item.execution_id in self._holder or item.execution_id in self._tried:
             return False
         misfit = job.misfit
         if misfit is None or self._clocks.now() - item.scheduled_for.timestamp() >= LEAVE_SECONDS:
