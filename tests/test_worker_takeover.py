@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +15,7 @@ from cueapi_tasks.server.profile import Profile
 
 from .remote import Killed, unreachable
 from .stores import Store, memory_store
-from .test_worker import LATER, MINUTE, Effects, events
+from .test_worker import LATER, MINUTE, Away, Effects, events
 from .working import CORE_PROFILE, Workplace, workplace
 
 LEASE = 31.0
@@ -253,6 +255,32 @@ def test_a_run_that_fails_while_its_worker_drains_is_left_to_the_next(place: Wor
     place.work(place.worker(), seconds=21 * MINUTE)
     assert report.attempts == [1, 2]
     assert place.succeeded(fired)
+
+
+def test_a_drain_waits_for_what_runs_though_the_ledger_is_away(app: CueTasks, report: Effects) -> None:
+    ledger = Away()
+    with workplace(app, ledger=ledger) as place:
+        worker = place.worker()
+        report.answers = [ValueError("later")]
+        place.fire()
+        place.work(worker)
+        fired = place.fire()
+
+        def wait(_: threading.Event, seconds: float) -> bool:
+            place.remote.wait(20)
+            worker._holder.leave(fired)
+            worker._lanes.plain._free += 1
+            return True
+
+        worker._clocks = replace(worker._clocks, wait=wait)
+        (item,) = worker._intake.source.poll()
+        worker._holder.enter(fired)
+        worker._holder._hold(item, 1, worker.id)
+        worker._lanes.plain._free -= 1
+        ledger.away = True
+        began = place.clock.now
+        assert worker._drain() == []
+        assert (place.clock.now - began).total_seconds() == 20
 
 
 def test_a_worker_that_held_nothing_leaves_no_trace_at_the_server(place: Workplace, report: Effects) -> None:

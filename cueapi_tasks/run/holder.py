@@ -163,12 +163,12 @@ class Holder:
     def stop(self) -> None:
         """Start nothing any more, and give back what is parked."""
         self._stopping = True
-        self._abandon([held for _, held in [*self._parked.values()]])
+        self._leave_to_others([held for _, held in [*self._parked.values()]])
 
     def abandon(self) -> Sequence[str]:
         """Give back what is still in hand; return what of it runs."""
         left = [*self._held.values()]
-        self._abandon(left)
+        self._leave_to_others(left)
         return [held.id for held in left if held.id in self._busy]
 
     def _hold(self, item: Claimable, attempt: int, worker_id: str) -> Held | None:
@@ -230,6 +230,13 @@ class Holder:
         """Leave it to whoever looks at the ledger next, which may be this worker."""
         self._abandon([held])
         self.given_back = True
+
+    def _leave_to_others(self, left: Sequence[Held]) -> None:
+        """Give back at the end, when what runs is still to be waited for, whatever the ledger says."""
+        try:
+            self._abandon(left)
+        except LedgerError as error:
+            logger.error("what this worker holds is free when its leases end: %s", error)
 
     def _abandon(self, left: Sequence[Held]) -> None:
         for held in left:

@@ -73,6 +73,8 @@ class Worker:
         chance: Callable[[], float] = random.random,
         lanes: Lanes | None = None,
     ) -> None:
+        self.still_running: Sequence[str] = ()
+        """The executions that a drain has not seen end."""
         self.id = f"{owner.scope[:100]}-{platform.node()[:100]}-{uuid.uuid4().hex[:12]}"
         self._registry = registry
         self._owner = owner
@@ -116,7 +118,7 @@ class Worker:
         self._named = False
 
     def run(self, *, once: bool = False) -> Sequence[str]:
-        """Work until `stop`, or with `once` until nothing is due; drain, and return the executions that still run.
+        """Work until `stop`, or with `once` until nothing is due; drain, and return what is `still_running`.
 
         Raises:
             AuthenticationError: The API refused the key.
@@ -130,11 +132,11 @@ class Worker:
                 break
             self._clocks.wait(self._wake, pause)
             self._wake.clear()
-        left = self._drain()
+        self.still_running = self._drain()
         failure = self._link.rejected or (self._failure if once else None)
         if failure is not None:
             raise failure
-        return left
+        return self.still_running
 
     def stop(self) -> None:
         """Begin to drain; from any thread, but not from a signal's handler in the thread that runs."""
@@ -195,15 +197,11 @@ class Worker:
         """Let runs end, give back what waits or goes on, and close; return what goes on."""
         log.event(logger, "draining", grace=self._options.grace)
         deadline = self._clocks.steady() + self._options.grace
-        left: Sequence[str] = ()
-        try:
-            self._holder.stop()
-            while not self._lanes.idle and (seconds := deadline - self._clocks.steady()) > 0:
-                self._clocks.wait(self._wake, seconds)
-                self._wake.clear()
-            left = self._holder.abandon()
-        except LedgerError as error:
-            logger.error("what this worker holds is free when its leases end: %s", error)
+        self._holder.stop()
+        while not self._lanes.idle and (seconds := deadline - self._clocks.steady()) > 0:
+            self._clocks.wait(self._wake, seconds)
+            self._wake.clear()
+        left = self._holder.abandon()
         self._close(idle=self._lanes.idle)
         log.event(logger, "drained", still_running=len(left))
         return left
