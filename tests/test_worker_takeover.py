@@ -223,6 +223,45 @@ def test_what_a_worker_with_another_ledger_took_over_is_not_run_beside_it(
         assert place.ledger.lapsed("billing", transport="worker", limit=1) == []
 
 
+@pytest.mark.parametrize("profile", [None, CORE_PROFILE], ids=["default", "core"])
+def test_what_is_in_the_ledger_under_the_apps_former_name_is_taken_up_and_reported(
+    kept: Store, profile: Profile | None
+) -> None:
+    former, app = CueTasks("invoices", transport="worker"), CueTasks("billing", transport="worker", was="invoices")
+    retry = {"max_attempts": 3, "backoff_minutes": [20]}
+    before, after = Effects(former, retry=retry), Effects(app, retry=retry)
+    with workplace(former, profile, kept.open()) as place:
+        waits, ended = place.fire("invoices/report"), place.fire("invoices/report")
+        before.answers = [ValueError("later")]
+        place.remote.line.rules["/outcome"] = unreachable
+        worker = place.worker()
+        place.work(worker)
+        worker._drain()
+        place.remote.line.rules.clear()
+        place.deploy(app)
+        place.work(place.worker(app), seconds=21 * MINUTE)
+        assert place.succeeded(waits)
+        assert place.succeeded(ended)
+    assert [(ctx.execution_id, ctx.attempt) for ctx in after.ran] == [(waits, 2)]
+
+
+def test_what_a_dead_worker_left_that_this_code_cannot_run_is_left_to_newer_code_for_a_while(kept: Store) -> None:
+    older, newer = CueTasks("billing", transport="worker"), CueTasks("billing", transport="worker")
+    Effects(older)
+    added = Effects(newer, "added")
+    with workplace(newer, ledger=kept.open()) as place:
+        for after, outcome in ((5 * MINUTE, None), (11 * MINUTE, "this code declares no task 'added'")):
+            fired = place.fire("billing/added")
+            added.answers = [killed]
+            with pytest.raises(Killed):
+                place.work(place.worker(newer))
+            kept.age(fired, LEASE)
+            place.work(place.worker(older), seconds=after)
+            assert (place.error(fired) or "")[: len(outcome or "")] == (outcome or "")
+            place.work(place.worker(newer))
+            assert place.succeeded(fired) == (outcome is None)
+
+
 # draining
 
 

@@ -79,6 +79,7 @@ class Worker:
         self._registry = registry
         self._owner = owner
         self._former = former
+        self._owners = (owner,) if former is None else (owner, former)
         self._ledger = ledger
         self._reporter = reporter
         self._stage = stage
@@ -103,7 +104,7 @@ class Worker:
             clocks=self._clocks,
         )
         self._intake = Intake(
-            scope=owner.scope,
+            scopes=[each.scope for each in self._owners],
             job_of=self._job,
             link=self._link,
             ledger=ledger,
@@ -226,6 +227,5 @@ class Worker:
 
     def _job(self, item: Claimable, attempt: int = 1) -> Job | None:
         now = datetime.fromtimestamp(self._clocks.now(), timezone.utc)
-        owners = (self._owner,) if self._former is None else (self._owner, self._former)
-        delivery = from_queue(item, owners, self._registry.find, attempt=attempt, now=now)
+        delivery = from_queue(item, self._owners, self._registry.find, attempt=attempt, now=now)
         return None if delivery is None else job_of(delivery, self._registry.get(delivery.task))
