@@ -43,6 +43,7 @@ from .run.dispatch import Stage
 from .run.hooks import AfterFailure, AfterRun, Around, BeforeRun, Hooks, check_hook
 from .run.include import Includes
 from .run.ledger import open_ledger
+from .run.ledger.base import Ledger
 from .run.outcome import DISCLOSURES, Disclosure
 from .run.receiver import Receiver, refusal
 from .run.report import Reporter
@@ -287,7 +288,7 @@ class CueTasks:
             client=client,
             ledger=ledger,
             stage=self.stage,
-            reporter=Reporter(ledger, self.owner.scope, lambda: outcome_client(settings)),
+            reporter=self._reporter(ledger, settings),
             options=options,
         )
 
@@ -326,7 +327,13 @@ class CueTasks:
             secrets=secrets,
             ledger=ledger,
             stage=self._stage(secrets),
-            reporter=Reporter(ledger, self.owner.scope, lambda: outcome_client(settings)),
+            reporter=self._reporter(ledger, settings),
+        )
+
+    def _reporter(self, ledger: Ledger, settings: Settings) -> Reporter:
+        former = self.former_owner
+        return Reporter(
+            ledger, self.owner.scope, lambda: outcome_client(settings), former=None if former is None else former.scope
         )
 
     def _stage(self, secrets: Secrets) -> Stage:

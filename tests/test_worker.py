@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,9 @@ import pytest
 
 from cueapi import AuthenticationError
 from cueapi_tasks import Context, CueTasks, Done, NonRetriableError
+from cueapi_tasks.errors import LedgerError
+from cueapi_tasks.run.ledger.base import Claim, Entry, Lapsed
+from cueapi_tasks.run.ledger.memory import MemoryLedger
 from cueapi_tasks.server.profile import Profile
 
 from .remote import failed_after, lost, unreachable
@@ -161,6 +164,21 @@ def test_an_execution_that_another_worker_got_first_is_left_to_it(app: CueTasks,
         assert report.ran == []
         assert place.ledger.lapsed("billing", transport="worker", limit=1) == []
         assert len(worker._claims) == 0
+
+
+def test_what_another_worker_holds_and_has_not_claimed_yet_is_not_asked_for_again_and_again(
+    app: CueTasks, report: Effects
+) -> None:
+    with workplace(app) as place:
+        place.fire()
+        other, worker = place.worker(), place.worker()
+        (item,) = other._intake.source.poll()
+        assert other._holder._hold(item, 1, other.id) is not None
+        before = place.remote.line.requests
+        place.work(worker, seconds=MINUTE)
+        assert place.remote.line.requests - before <= 20
+        assert worker.run(once=True) == []
+    assert report.ran == []
 
 
 # what this code cannot run
@@ -331,6 +349,50 @@ def test_policies_are_decided_as_in_the_receiver(app: CueTasks) -> None:
         assert outcome is not None
         assert outcome.metadata == {"skipped": "late"}
     assert report.ran == []
+
+
+# the ledger fails
+
+
+class Away(MemoryLedger):
+    """A ledger that may be out of reach."""
+
+    away = False
+
+    def hold(self, entry: Entry, *, lease: float) -> Claim:
+        self.reach()
+        return super().hold(entry, lease=lease)
+
+    def abandon(self, tokens: Sequence[str]) -> None:
+        self.reach()
+        super().abandon(tokens)
+
+    def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
+        self.reach()
+        return super().lapsed(scope, transport=transport, limit=limit)
+
+    def reach(self) -> None:
+        if self.away:
+            raise LedgerError("ledger_unavailable", "it is away")
+
+
+def test_while_the_ledger_is_away_the_queue_is_asked_no_more_often_than_if_it_were_empty(
+    app: CueTasks, report: Effects, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Away()
+    with workplace(app, ledger=ledger) as place:
+        fired = place.fire()
+        worker = place.worker()
+        ledger.away = True
+        before = place.remote.line.requests
+        end = place.clock.now + timedelta(minutes=10)
+        while place.clock.now < end:
+            place.pass_time(worker._turn(), worker)
+            assert place.remote.line.requests - before <= 150
+        ledger.away = False
+        place.work(worker, seconds=MINUTE)
+        assert place.succeeded(fired)
+    assert len(events(caplog, "ledger_unavailable")) == 1
 
 
 # the API fails

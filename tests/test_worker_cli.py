@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cueapi import CueAPI
@@ -75,6 +76,10 @@ class Place:
 
     def fire(self) -> str:
         return self.client.cues.fire(next(iter(self.client.cues.iter())).id).id
+
+    def revoke_key(self) -> None:
+        headers = {"Authorization": f"Bearer {API_KEY}", "X-Confirm-Destructive": "true"}
+        assert httpx.post(f"{self._environment['CUEAPI_BASE_URL']}/v1/auth/key/regenerate", headers=headers).is_success
 
     def effects(self) -> list[str]:
         return (self.folder / "effects").read_text().split("\n")[:-1]
@@ -151,6 +156,18 @@ def test_a_rejected_key_ends_it_with_1_and_the_remedy(place: Place) -> None:
     code, text = place.end("worker", "app", CUEAPI_API_KEY="cue_sk_" + "0" * 32)
     assert code == 1
     assert "error [invalid_api_key]" in text
+    assert "check CUEAPI_API_KEY" in text
+
+
+def test_a_key_that_is_revoked_ends_it_with_1_though_a_run_goes_on(place: Place) -> None:
+    (place.folder / "seconds").write_text("3600")
+    place.fire()
+    with place.run("worker", "app", "--grace", "0.1", "--poll-interval", "0.1") as process:
+        while not (place.folder / "effects").exists():
+            pass
+        place.revoke_key()
+        text, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1
     assert "check CUEAPI_API_KEY" in text
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +15,7 @@ from cueapi_tasks.server.profile import Profile
 
 from .remote import Killed, unreachable
 from .stores import Store, memory_store
-from .test_worker import MINUTE, Effects, events
+from .test_worker import LATER, MINUTE, Away, Effects, events
 from .working import CORE_PROFILE, Workplace, workplace
 
 LEASE = 31.0
@@ -90,6 +92,35 @@ def test_what_all_workers_left_for_an_hour_is_still_run_and_its_outcome_taken(
     place.work(place.worker(), seconds=MINUTE)
     assert place.succeeded(fired)
     assert report.attempts == [1, 1]
+
+
+def test_the_retry_of_a_worker_dead_so_long_that_the_server_took_its_claim_is_run_when_it_is_due(
+    place: Workplace, report: Effects, kept: Store
+) -> None:
+    report.answers = [ValueError("later")]
+    fired = place.fire()
+    place.work(place.worker())
+    place.remote.wait(16 * MINUTE)
+    kept.age(fired, 16 * MINUTE)
+    drained = place.worker()
+    place.work(drained, seconds=2 * MINUTE)
+    drained._drain()
+    place.work(place.worker(), seconds=5 * MINUTE)
+    assert report.attempts == [1, 2]
+    assert place.succeeded(fired)
+
+
+def test_what_is_fired_for_later_outlives_a_worker_that_died_before_its_claim(
+    app: CueTasks, report: Effects, kept: Store
+) -> None:
+    with workplace(app, CORE_PROFILE, kept.open()) as place:
+        fired = place.fire(send_at=LATER)
+        dead = place.worker()
+        (item,) = dead._intake.source.poll()
+        assert dead._holder._hold(item, 1, dead.id) is not None
+        kept.age(fired, LEASE)
+        place.work(place.worker(), seconds=31 * MINUTE)
+        assert place.succeeded(fired)
 
 
 def test_a_task_that_kills_its_process_is_given_up(place: Workplace, report: Effects, kept: Store) -> None:
@@ -192,6 +223,45 @@ def test_what_a_worker_with_another_ledger_took_over_is_not_run_beside_it(
         assert place.ledger.lapsed("billing", transport="worker", limit=1) == []
 
 
+@pytest.mark.parametrize("profile", [None, CORE_PROFILE], ids=["default", "core"])
+def test_what_is_in_the_ledger_under_the_apps_former_name_is_taken_up_and_reported(
+    kept: Store, profile: Profile | None
+) -> None:
+    former, app = CueTasks("invoices", transport="worker"), CueTasks("billing", transport="worker", was="invoices")
+    retry = {"max_attempts": 3, "backoff_minutes": [20]}
+    before, after = Effects(former, retry=retry), Effects(app, retry=retry)
+    with workplace(former, profile, kept.open()) as place:
+        waits, ended = place.fire("invoices/report"), place.fire("invoices/report")
+        before.answers = [ValueError("later")]
+        place.remote.line.rules["/outcome"] = unreachable
+        worker = place.worker()
+        place.work(worker)
+        worker._drain()
+        place.remote.line.rules.clear()
+        place.deploy(app)
+        place.work(place.worker(app), seconds=21 * MINUTE)
+        assert place.succeeded(waits)
+        assert place.succeeded(ended)
+    assert [(ctx.execution_id, ctx.attempt) for ctx in after.ran] == [(waits, 2)]
+
+
+def test_what_a_dead_worker_left_that_this_code_cannot_run_is_left_to_newer_code_for_a_while(kept: Store) -> None:
+    older, newer = CueTasks("billing", transport="worker"), CueTasks("billing", transport="worker")
+    Effects(older)
+    added = Effects(newer, "added")
+    with workplace(newer, ledger=kept.open()) as place:
+        for after, outcome in ((5 * MINUTE, None), (11 * MINUTE, "this code declares no task 'added'")):
+            fired = place.fire("billing/added")
+            added.answers = [killed]
+            with pytest.raises(Killed):
+                place.work(place.worker(newer))
+            kept.age(fired, LEASE)
+            place.work(place.worker(older), seconds=after)
+            assert (place.error(fired) or "")[: len(outcome or "")] == (outcome or "")
+            place.work(place.worker(newer))
+            assert place.succeeded(fired) == (outcome is None)
+
+
 # draining
 
 
@@ -224,6 +294,32 @@ def test_a_run_that_fails_while_its_worker_drains_is_left_to_the_next(place: Wor
     place.work(place.worker(), seconds=21 * MINUTE)
     assert report.attempts == [1, 2]
     assert place.succeeded(fired)
+
+
+def test_a_drain_waits_for_what_runs_though_the_ledger_is_away(app: CueTasks, report: Effects) -> None:
+    ledger = Away()
+    with workplace(app, ledger=ledger) as place:
+        worker = place.worker()
+        report.answers = [ValueError("later")]
+        place.fire()
+        place.work(worker)
+        fired = place.fire()
+
+        def wait(_: threading.Event, seconds: float) -> bool:
+            place.remote.wait(20)
+            worker._holder.leave(fired)
+            worker._lanes.plain._free += 1
+            return True
+
+        worker._clocks = replace(worker._clocks, wait=wait)
+        (item,) = worker._intake.source.poll()
+        worker._holder.enter(fired)
+        worker._holder._hold(item, 1, worker.id)
+        worker._lanes.plain._free -= 1
+        ledger.away = True
+        began = place.clock.now
+        assert worker._drain() == []
+        assert (place.clock.now - began).total_seconds() == 20
 
 
 def test_a_worker_that_held_nothing_leaves_no_trace_at_the_server(place: Workplace, report: Effects) -> None:

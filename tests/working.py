@@ -37,8 +37,8 @@ class Inline(Executor):
 class InlineReporter(Reporter):
     """Reports where it is told to, however young an outcome is."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._born = float("inf")
 
     def catch_up(self) -> None:
@@ -80,7 +80,12 @@ class Workplace:
             client=self.client.with_options(max_retries=0),
             ledger=self.ledger,
             stage=mine.stage,
-            reporter=InlineReporter(self.ledger, mine.owner.scope, lambda: self.client.with_options(max_retries=0)),
+            reporter=InlineReporter(
+                self.ledger,
+                mine.owner.scope,
+                lambda: self.client.with_options(max_retries=0),
+                former=mine.former_owner and mine.former_owner.scope,
+            ),
             options=WorkerOptions(**options),
             clocks=clocks,
             chance=lambda: 0.5,

@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -34,6 +35,7 @@ APP = click.argument("app", required=False)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 SLOTS = click.IntRange(1, 1000)
 SECONDS = click.FloatRange(0.0, 3600.0)
+INTERVAL = click.FloatRange(0.1, 3600.0)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -182,7 +184,11 @@ def destroy(app: str | None, name: str | None, environment: str | None, yes: boo
 @click.option("--concurrency", type=SLOTS, default=10, show_default=True, help="Plain functions at a time.")
 @click.option("--async-concurrency", type=SLOTS, default=100, show_default=True, help="Async functions at a time.")
 @click.option(
-    "--poll-interval", type=SECONDS, default=5.0, show_default=True, help="Seconds between two looks at an empty queue."
+    "--poll-interval",
+    type=INTERVAL,
+    default=5.0,
+    show_default=True,
+    help="Seconds between two looks at an empty queue.",
 )
 @click.option(
     "--grace", type=SECONDS, default=25.0, show_default=True, help="Seconds that runs have to end, when draining."
@@ -202,7 +208,8 @@ def worker(
     options = WorkerOptions(
         concurrency=concurrency, async_concurrency=async_concurrency, poll_interval=poll_interval, grace=grace
     )
-    work.run_worker(load(app), options, once=once, log_format=log_format)
+    debug = click.get_current_context().find_root().params["debug"]
+    work.run_worker(load(app), options, once=once, log_format=log_format, explain=partial(_explain, debug=debug))
 
 
 @cli.group()

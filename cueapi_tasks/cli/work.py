@@ -7,36 +7,49 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+from cueapi import CueAPIError
+
 from ..app import CueTasks
+from ..errors import CueTasksError
 from ..run.worker import Worker, WorkerOptions
 from .deploy import connect
 from .logs import log_to_stderr
+
+Explain = Callable[[CueTasksError | CueAPIError], None]
+"""Says why the command ends."""
 
 TIMEOUT = 10.0
 """Seconds that a request of the worker may take."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run_worker(app: CueTasks, options: WorkerOptions, *, once: bool, log_format: str) -> None:
+def run_worker(app: CueTasks, options: WorkerOptions, *, once: bool, log_format: str, explain: Explain) -> None:
     """Run a worker until a signal, or with `once` until nothing is due."""
     log_to_stderr(as_json=log_format == "json")
     with connect(app.settings) as client:
-        left = _run(app.worker(client.with_options(timeout=TIMEOUT), options), once=once)
-        if left:
+        worker = app.worker(client.with_options(timeout=TIMEOUT), options)
+        try:
+            _run(worker, once=once)
+        except (CueTasksError, CueAPIError) as error:
+            if worker.still_running:
+                explain(error)
+                exit_beside_threads(1)
+            raise
+        if worker.still_running:
             exit_beside_threads(0)
 
 
-def _run(worker: Worker, *, once: bool) -> Sequence[str]:
+def _run(worker: Worker, *, once: bool) -> None:
     """Run the worker in a thread, since a signal's handler must not wait for the locks of what it interrupts."""
     with concurrent.futures.ThreadPoolExecutor(1, "cueapi-tasks-worker") as pool, _stopping(worker):
         future = pool.submit(worker.run, once=once)
         while not concurrent.futures.wait([future], timeout=0.5).done:
             pass
-        return future.result()
+        future.result()
 
 
 @contextmanager

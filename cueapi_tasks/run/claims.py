@@ -100,22 +100,22 @@ class Claims:
         with self._lock:
             self._claims.pop(execution_id, None)
 
-    def settle(self, execution_id: str, worker_id: str) -> tuple[Standing, str]:
+    def settle(self, execution_id: str, worker_id: str) -> Standing:
         """Ask whose an execution is that was claimed under `worker_id`, or was about to be, claiming it if it waits.
 
-        Returns the standing and the id under which the server knows the claim now; raises `CueAPIError` where the API
-        cannot say.
+        A claim that the server took away is made again under the same id: it is what the ledger says, and whoever
+        takes the execution up next asks by it. Raises `CueAPIError` where the API cannot say.
         """
         try:
             with self._link.calling() as client:
                 client.executions.heartbeat(execution_id, worker_id=worker_id)
         except NotExecutionOwnerError:
-            return Standing.ELSEWHERE, worker_id
+            return Standing.ELSEWHERE
         except CueNotFoundError:
-            return Standing.GONE, worker_id
+            return Standing.GONE
         except ConflictError:
-            return self._claim_again(execution_id), self.worker_id
-        return Standing.OURS, worker_id
+            return self._claim_again(execution_id, worker_id)
+        return Standing.OURS
 
     def beat(self) -> None:
         """Send the heartbeats that are due; what the API does not take now is tried again a little later."""
@@ -153,11 +153,11 @@ class Claims:
         self._beaten[worker_id] = now
 
     def _beat_execution(self, execution_id: str, claim: Claim) -> None:
-        standing, worker_id = self.settle(execution_id, claim.worker_id)
+        standing = self.settle(execution_id, claim.worker_id)
         with self._lock:
             if self._claims.get(execution_id) is not claim:
                 return  # it ended meanwhile
-            claim.worker_id, claim.due = worker_id, self._clocks.steady() + self._interval()
+            claim.due = self._clocks.steady() + self._interval()
             if standing is Standing.OURS:
                 return
             del self._claims[execution_id]
@@ -167,10 +167,10 @@ class Claims:
         needed = 60.0 * len(self._claims) / self._link.heartbeats_a_minute
         return min(LONGEST_SECONDS, max(EXECUTION_SECONDS, needed))
 
-    def _claim_again(self, execution_id: str) -> Standing:
+    def _claim_again(self, execution_id: str, worker_id: str) -> Standing:
         try:
             with self._link.calling() as client:
-                client.executions.claim(execution_id, self.worker_id)
+                client.executions.claim(execution_id, worker_id)
         except ConflictError:
             with self._link.calling() as client:
                 execution = client.executions.get(execution_id)

@@ -146,11 +146,10 @@ class Holder:
     def resume(self, held: Held) -> None:
         """Run what was held for some time, if it is still ours."""
         try:
-            standing, worker_id = self._claims.settle(held.id, held.worker_id)
+            standing = self._claims.settle(held.id, held.worker_id)
         except CueAPIError:
             self._park(held, AGAIN_SECONDS)
             return
-        held = replace(held, worker_id=worker_id)
         if standing is Standing.GONE or (standing is Standing.ELSEWHERE and held.starts == 0):
             self._ledger.forget(held.id, held.token)
         elif standing is Standing.ELSEWHERE:
@@ -158,18 +157,18 @@ class Holder:
             self._give_back(held)
         else:
             if standing is Standing.OURS:
-                self._claims.keep(held.id, worker_id)
+                self._claims.keep(held.id, held.worker_id)
             self._attempt(held)
 
     def stop(self) -> None:
         """Start nothing any more, and give back what is parked."""
         self._stopping = True
-        self._abandon([held for _, held in [*self._parked.values()]])
+        self._leave_to_others([held for _, held in [*self._parked.values()]])
 
     def abandon(self) -> Sequence[str]:
         """Give back what is still in hand; return what of it runs."""
         left = [*self._held.values()]
-        self._abandon(left)
+        self._leave_to_others(left)
         return [held.id for held in left if held.id in self._busy]
 
     def _hold(self, item: Claimable, attempt: int, worker_id: str) -> Held | None:
@@ -231,6 +230,13 @@ class Holder:
         """Leave it to whoever looks at the ledger next, which may be this worker."""
         self._abandon([held])
         self.given_back = True
+
+    def _leave_to_others(self, left: Sequence[Held]) -> None:
+        """Give back at the end, when what runs is still to be waited for, whatever the ledger says."""
+        try:
+            self._abandon(left)
+        except LedgerError as error:
+            logger.error("what this worker holds is free when its leases end: %s", error)
 
     def _abandon(self, left: Sequence[Held]) -> None:
         for held in left:

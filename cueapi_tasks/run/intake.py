@@ -31,6 +31,8 @@ BACKOFF_SECONDS = 60.0
 """The longest pause between two polls while the API fails."""
 JITTER = 0.2
 """By which part a pause between polls may be longer, so that many workers do not poll together."""
+TRIED_SECONDS = 10.0
+"""How long an execution that was tried is left alone in the queue: another worker holds it, or the ledger is away."""
 BATCH = 100
 
 JobOf = Callable[[Claimable], Job | None]
@@ -69,7 +71,7 @@ class Intake:
     def __init__(
         self,
         *,
-        scope: str,
+        scopes: Sequence[str],
         job_of: JobOf,
         link: Link,
         ledger: Ledger,
@@ -82,7 +84,7 @@ class Intake:
     ) -> None:
         self.ledger_watch = Watch("ledger")
         self.source = Source(link, ours=lambda item: job_of(item) is not None, wanted=self._is_wanted, clocks=clocks)
-        self._scope = scope
+        self._scopes = scopes
         self._job_of = job_of
         self._link = link
         self._ledger = ledger
@@ -93,6 +95,7 @@ class Intake:
         self._clocks = clocks
         self._chance = chance
         self._backlog: Sequence[Claimable] = ()
+        self._tried: dict[str, float] = {}
         self._left: set[tuple[str, str]] = set()
         self._failures = 0
         self._empty = False
@@ -116,14 +119,20 @@ class Intake:
         """Take up what dead workers left in the ledger; retries that wait there are only kept alive."""
         self._look_at = self._clocks.steady() + LOOK_SECONDS
         self._holder.given_back = False
-        lapsed = self._ledger.lapsed(self._scope, transport="worker", limit=BATCH)
+        lapsed = [
+            each for scope in self._scopes for each in self._ledger.lapsed(scope, transport="worker", limit=BATCH)
+        ]
         self.ledger_watch.answered()
         if self._link.watch.error is None:
             handed = [self._take_up(each) for each in lapsed]
             self._holder.given_back |= not all(handed)
 
     def _take_up(self, lapsed: Lapsed) -> bool:
-        return self._hand_out(Claimable.from_json(lapsed.delivery), partial(self._holder.take_up, lapsed))
+        item = Claimable.from_json(lapsed.delivery)
+        job = self._job_of(item)
+        if job is not None and self._is_left(job):
+            return True
+        return self._hand_out(item, partial(self._holder.take_up, lapsed))
 
     def _pull(self) -> None:
         now = self._clocks.steady()
@@ -137,9 +146,14 @@ class Intake:
         self._backlog = [item for item in self._backlog if not self._take(item)]
 
     def _take(self, item: Claimable) -> bool:
-        return self._claims.room and self._hand_out(item, partial(self._holder.take, item))
+        taken = self._claims.room and self._hand_out(item, partial(self._holder.take, item))
+        if taken:
+            self._tried[item.execution_id] = self._clocks.steady() + TRIED_SECONDS
+        return taken
 
     def _poll(self) -> None:
+        now = self._clocks.steady()
+        self._tried = {each: until for each, until in self._tried.items() if until > now}
         try:
             self._backlog = self.source.poll()
         except CueAPIError as error:
@@ -180,15 +194,19 @@ class Intake:
             self._holder.leave(execution_id)
 
     def _is_wanted(self, item: Claimable) -> bool:
-        """Tell whether to take an execution now; what this code cannot run is left to newer code for a while."""
+        """Tell whether to take an execution now."""
         job = self._job_of(item)
-        if job is None or item.execution_id in self._holder:
+        if job is None or item.execution_id in self._holder or item.execution_id in self._tried:
             return False
+        return not self._is_left(job)
+
+    def _is_left(self, job: Job) -> bool:
+        """Tell whether this code cannot run it, and newer code may still come that can."""
         misfit = job.misfit
-        if misfit is None or self._clocks.now() - item.scheduled_for.timestamp() >= LEAVE_SECONDS:
-            return True
+        if misfit is None or self._clocks.now() - job.delivery.scheduled_for.timestamp() >= LEAVE_SECONDS:
+            return False
         self._say_left(job, misfit)
-        return False
+        return True
 
     def _say_left(self, job: Job, misfit: str) -> None:
         task = job.delivery.task

@@ -40,11 +40,17 @@ class Sent(Enum):
 
 
 class Reporter:
-    """Reports the outcomes of one app; `connect` is called when the first is due, and may say that there is no way."""
+    """Reports the outcomes of one app; `connect` is called when the first is due, and may say that there is no way.
 
-    def __init__(self, ledger: Ledger, scope: str, connect: Callable[[], CueAPI | None]) -> None:
+    What was due before the app was renamed is in the ledger under its former scope.
+    """
+
+    def __init__(
+        self, ledger: Ledger, scope: str, connect: Callable[[], CueAPI | None], *, former: str | None = None
+    ) -> None:
         self._ledger = ledger
         self._scope = scope
+        self._scopes = (scope,) if former is None else (scope, former)
         self._connect = connect
         self._connected: tuple[CueAPI | None] | None = None
         self._born = self._purge_at = time.monotonic()
@@ -106,7 +112,7 @@ class Reporter:
         if self._client() is None:
             return True
         try:
-            due = self._ledger.unreported(self._scope, limit=BATCH)
+            due = [each for scope in self._scopes for each in self._ledger.unreported(scope, limit=BATCH)]
             left = [report for report in due if report.age >= min(IN_LINE_SECONDS, time.monotonic() - self._born)]
             return self._send_all(left) and len(left) == len(due) < BATCH
         except LedgerError as error:

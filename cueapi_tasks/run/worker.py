@@ -73,10 +73,13 @@ class Worker:
         chance: Callable[[], float] = random.random,
         lanes: Lanes | None = None,
     ) -> None:
+        self.still_running: Sequence[str] = ()
+        """The executions that a drain has not seen end."""
         self.id = f"{owner.scope[:100]}-{platform.node()[:100]}-{uuid.uuid4().hex[:12]}"
         self._registry = registry
         self._owner = owner
         self._former = former
+        self._owners = (owner,) if former is None else (owner, former)
         self._ledger = ledger
         self._reporter = reporter
         self._stage = stage
@@ -101,7 +104,7 @@ class Worker:
             clocks=self._clocks,
         )
         self._intake = Intake(
-            scope=owner.scope,
+            scopes=[each.scope for each in self._owners],
             job_of=self._job,
             link=self._link,
             ledger=ledger,
@@ -116,7 +119,7 @@ class Worker:
         self._named = False
 
     def run(self, *, once: bool = False) -> Sequence[str]:
-        """Work until `stop`, or with `once` until nothing is due; drain, and return the executions that still run.
+        """Work until `stop`, or with `once` until nothing is due; drain, and return what is `still_running`.
 
         Raises:
             AuthenticationError: The API refused the key.
@@ -130,11 +133,11 @@ class Worker:
                 break
             self._clocks.wait(self._wake, pause)
             self._wake.clear()
-        left = self._drain()
+        self.still_running = self._drain()
         failure = self._link.rejected or (self._failure if once else None)
         if failure is not None:
             raise failure
-        return left
+        return self.still_running
 
     def stop(self) -> None:
         """Begin to drain; from any thread, but not from a signal's handler in the thread that runs."""
@@ -195,15 +198,11 @@ class Worker:
         """Let runs end, give back what waits or goes on, and close; return what goes on."""
         log.event(logger, "draining", grace=self._options.grace)
         deadline = self._clocks.steady() + self._options.grace
-        left: Sequence[str] = ()
-        try:
-            self._holder.stop()
-            while not self._lanes.idle and (seconds := deadline - self._clocks.steady()) > 0:
-                self._clocks.wait(self._wake, seconds)
-                self._wake.clear()
-            left = self._holder.abandon()
-        except LedgerError as error:
-            logger.error("what this worker holds is free when its leases end: %s", error)
+        self._holder.stop()
+        while not self._lanes.idle and (seconds := deadline - self._clocks.steady()) > 0:
+            self._clocks.wait(self._wake, seconds)
+            self._wake.clear()
+        left = self._holder.abandon()
         self._close(idle=self._lanes.idle)
         log.event(logger, "drained", still_running=len(left))
         return left
@@ -228,6 +227,5 @@ class Worker:
 
     def _job(self, item: Claimable, attempt: int = 1) -> Job | None:
         now = datetime.fromtimestamp(self._clocks.now(), timezone.utc)
-        owners = (self._owner,) if self._former is None else (self._owner, self._former)
-        delivery = from_queue(item, owners, self._registry.find, attempt=attempt, now=now)
+        delivery = from_queue(item, self._owners, self._registry.find, attempt=attempt, now=now)
         return None if delivery is None else job_of(delivery, self._registry.get(delivery.task))
