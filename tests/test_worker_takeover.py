@@ -281,6 +281,28 @@ def test_a_drained_worker_gives_back_what_waits_and_the_next_one_takes_it_up(
     assert place.succeeded(fired)
 
 
+@pytest.mark.parametrize(("after_crash", "attempts"), [("rerun", [1, 1]), ("fail", [1])])
+def test_a_run_that_a_drain_cuts_off_has_not_crashed_but_may_not_begin_twice_where_the_task_says_so(
+    kept: Store, after_crash: str, attempts: list[int]
+) -> None:
+    app = CueTasks("billing", transport="worker")
+    report = Effects(app, after_crash=after_crash, retry={"max_attempts": 1})
+    with workplace(app, ledger=kept.open()) as place:
+        worker = place.worker()
+
+        def cut_off() -> None:
+            assert worker._holder.abandon() == [fired]
+            raise Killed
+
+        report.answers = [cut_off]
+        fired = place.fire()
+        with pytest.raises(Killed):
+            place.work(worker)
+        place.work(place.worker())
+        assert place.succeeded(fired) == (after_crash == "rerun")
+        assert report.attempts == attempts
+
+
 def test_a_run_that_fails_while_its_worker_drains_is_left_to_the_next(place: Workplace, report: Effects) -> None:
     worker = place.worker()
 

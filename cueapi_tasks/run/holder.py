@@ -168,8 +168,9 @@ class Holder:
     def abandon(self) -> Sequence[str]:
         """Give back what is still in hand; return what of it runs."""
         left = [*self._held.values()]
-        self._leave_to_others(left)
-        return [held.id for held in left if held.id in self._busy]
+        running = [held for held in left if held.id in self._busy]
+        self._leave_to_others(left, running)
+        return [held.id for held in running]
 
     def _hold(self, item: Claimable, attempt: int, worker_id: str) -> Held | None:
         """Hold it in the ledger; None if another worker has it, or it ended."""
@@ -231,9 +232,15 @@ class Holder:
         self._abandon([held])
         self.given_back = True
 
-    def _leave_to_others(self, left: Sequence[Held]) -> None:
-        """Give back at the end, when what runs is still to be waited for, whatever the ledger says."""
+    def _leave_to_others(self, left: Sequence[Held], running: Sequence[Held] = ()) -> None:
+        """Give back at the end, when what runs is still to be waited for, whatever the ledger says.
+
+        What is cut off has not crashed, and begins again, unless its task must not begin twice.
+        """
         try:
+            for held in running:
+                if (job := self._job_of(held.item, held.attempt)) and job.policy.after_crash == "rerun":
+                    self._ledger.postpone(held.id, held.token, attempt=held.attempt, delay=0.0)
             self._abandon(left)
         except LedgerError as error:
             logger.error("what this worker holds is free when its leases end: %s", error)
