@@ -171,6 +171,12 @@ def test_a_key_that_is_revoked_ends_it_with_1_though_a_run_goes_on(place: Place)
     assert "check CUEAPI_API_KEY" in text
 
 
+def test_a_base_url_that_is_none_is_no_outage(place: Place) -> None:
+    code, text = place.end("worker", "app", CUEAPI_BASE_URL="localhost:8700")
+    assert code == 1
+    assert "error [bad_base_url]: CUEAPI_BASE_URL 'localhost:8700' must begin with http://" in text
+
+
 def test_once_says_that_the_api_cannot_be_reached(place: Place) -> None:
     code, text = place.end("worker", "app", "--once", CUEAPI_BASE_URL="http://127.0.0.1:9")
     assert code == 1

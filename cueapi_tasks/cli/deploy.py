@@ -66,6 +66,10 @@ def connect(settings: config.Settings) -> CueAPI:
             "no API key: set CUEAPI_API_KEY (and CUEAPI_BASE_URL for a server of your own), "
             "or try the app without an account: cueapi-tasks dev",
         )
+    if not settings.base_url.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            "bad_base_url", f"CUEAPI_BASE_URL {settings.base_url!r} must begin with http:// or https://"
+        )
     return CueAPI(settings.api_key, base_url=settings.base_url)
 
 

@@ -14,7 +14,7 @@ from ..declare.context import Context
 from ..declare.policy import Policy, decide
 from ..declare.spec import DEFAULT_MAX_ATTEMPTS, Owner, Stamp, read_stamp
 from ..declare.task import AnyTask, Declared
-from ..errors import PayloadError
+from ..errors import PayloadError, RunError
 
 Names = tuple[str, str | None]
 """A task's name, and its schedule's where that has one."""
@@ -80,14 +80,14 @@ class Job:
         return _USUAL if self.declared is None else self.declared.policy
 
     @property
-    def misfit(self) -> str | None:
-        """Why this code cannot run it, as a stable code; None if it can."""
+    def misfit(self) -> PayloadError | RunError | None:
+        """Why this code cannot run it; None if it can."""
         if self.task is None:
-            return "unknown_task"
+            return RunError("unknown_task", "this code does not declare it")
         try:
             self.task.binder.check(self.delivery.payload)
         except PayloadError as error:
-            return error.code
+            return error
         return None
 
     def decide(self) -> str:

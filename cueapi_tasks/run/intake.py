@@ -11,7 +11,7 @@ from cueapi import CueAPIError, RateLimitError
 
 from .. import log
 from ..declare.options import is_async
-from ..errors import LedgerError
+from ..errors import CueTasksError, LedgerError
 from .claims import Claims
 from .delivery import Claimable, Job
 from .holder import Holder
@@ -208,12 +208,13 @@ class Intake:
         self._say_left(job, misfit)
         return True
 
-    def _say_left(self, job: Job, misfit: str) -> None:
+    def _say_left(self, job: Job, misfit: CueTasksError) -> None:
         task = job.delivery.task
-        if (task, misfit) not in self._left:
-            self._left.add((task, misfit))
-            facts = {"task": task, "execution_id": job.delivery.execution_id, "reason": misfit}
-            log.event(logger, "left", level=logging.WARNING, **facts, minutes=LEAVE_SECONDS / 60)
+        if (task, misfit.code) not in self._left:
+            self._left.add((task, misfit.code))
+            facts = {"task": task, "execution_id": job.delivery.execution_id, "reason": misfit.code}
+            minutes = round(LEAVE_SECONDS / 60)
+            log.event(logger, "left", level=logging.WARNING, **facts, error=str(misfit), minutes=minutes)
 
     def _pause(self) -> float:
         moments = [self._look_at, self._holder.next_due()]

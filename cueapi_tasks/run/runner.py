@@ -120,11 +120,13 @@ def context_of(job: Job, claim: Claimed) -> Context:
 
 def _log_run(delivery: Delivery, result: Result, seconds: float) -> None:
     slow = seconds > SLOW_SECONDS and delivery.transport == "webhook"
-    if not slow and not logger.isEnabledFor(logging.INFO):
+    level = logging.INFO if result.outcome.success else logging.WARNING
+    if not slow and not logger.isEnabledFor(level):
         return
     run: dict[str, Any] = {"task": delivery.task, "execution_id": delivery.execution_id, "attempt": delivery.attempt}
     took = round(seconds, 3)
-    log.event(logger, "ran", **run, reason=result.reason, seconds=took, error=result.outcome.evidence.get("error"))
+    error = result.outcome.evidence.get("error")
+    log.event(logger, "ran", level=level, **run, reason=result.reason, seconds=took, error=error)
     if slow:
         remedy = "CueAPI gives a webhook 30 s: declare the task with transport='worker', or hand its work to a queue"
         log.event(logger, "slow_run", level=logging.WARNING, **run, seconds=took, remedy=remedy)
