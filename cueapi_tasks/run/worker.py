@@ -85,6 +85,7 @@ class Worker:
         self._stage = stage
         self._options = options or WorkerOptions()
         self._clocks = clocks or Clocks()
+        self._level = logging.INFO
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._lanes = lanes or Lanes(
@@ -126,6 +127,9 @@ class Worker:
             CueAPIError: With `once`, the API could not be asked.
             LedgerError: With `once`, the ledger could not be used.
         """
+        self._level = (
+            logging.DEBUG if once else logging.INFO
+        )  # what cron calls is quiet
         self._start()
         while not self._stop.is_set():
             pause = self._turn()
@@ -163,7 +167,8 @@ class Worker:
 
     def _start(self) -> None:
         tasks = ",".join(self._handlers())
-        log.event(logger, "worker_started", worker=self.id, tasks=tasks, concurrency=self._options.concurrency)
+        facts = {"worker": self.id, "tasks": tasks}
+        log.event(logger, "worker_started", level=self._level, **facts, concurrency=self._options.concurrency)
         if isinstance(self._ledger, MemoryLedger):
             logger.warning("the ledger is in memory: what this process holds or could not report ends with it")
         if not self._handlers():
@@ -196,7 +201,7 @@ class Worker:
 
     def _drain(self) -> Sequence[str]:
         """Let runs end, give back what waits or goes on, and close; return what goes on."""
-        log.event(logger, "draining", grace=self._options.grace)
+        log.event(logger, "draining", level=self._level, grace=self._options.grace)
         deadline = self._clocks.steady() + self._options.grace
         self._holder.stop()
         while not self._lanes.idle and (seconds := deadline - self._clocks.steady()) > 0:
@@ -204,7 +209,7 @@ class Worker:
             self._wake.clear()
         left = self._holder.abandon()
         self._close(idle=self._lanes.idle)
-        log.event(logger, "drained", still_running=len(left))
+        log.event(logger, "drained", level=logging.INFO if left else self._level, still_running=len(left))
         return left
 
     def _close(self, *, idle: bool) -> None:
