@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel, field_validator
 
 from cueapi import AuthenticationError
 from cueapi_tasks import Context, CueTasks, Done, NonRetriableError
@@ -217,6 +218,35 @@ def test_a_payload_that_does_not_fit_is_reported_in_the_end(app: CueTasks) -> No
         assert "does not fit 'report'" in str(place.error(fired))
 
 
+class Priced(BaseModel):
+    """A model whose own code fails for a currency that it does not know."""
+
+    currency: str = "EUR"
+
+    @field_validator("currency")
+    @classmethod
+    def known(cls, value: str) -> str:
+        return {"EUR": "EUR"}[value]
+
+
+def test_a_payload_at_which_a_validator_breaks_is_a_misfit_and_stops_no_other_task(
+    app: CueTasks, report: Effects
+) -> None:
+    @app.schedule(cron="0 9 * * *", payload={"price": {"currency": "EUR"}})
+    def charge(price: Priced) -> None: ...
+
+    with workplace(app) as place:
+        cue_id = place.cue_id("billing/charge")
+        payload = place.client.cues.get(cue_id).payload
+        place.client.cues.update(cue_id, payload={**payload, "price": {"currency": "XXX"}})
+        odd, fired = place.fire("billing/charge"), place.fire()
+        worker = place.worker()
+        place.work(worker)
+        assert place.succeeded(fired)
+        place.work(worker, seconds=11 * MINUTE)
+        assert "price: its validator raised KeyError: 'XXX'" in str(place.error(odd))
+
+
 @pytest.mark.parametrize("text", ["x" * 900_000, "naïve \u2028", "1" * 5000])
 def test_a_huge_or_odd_payload_is_run_like_any_other(app: CueTasks, text: str) -> None:
     got: list[str] = []
@@ -281,17 +311,20 @@ def test_a_failure_for_good_ends_at_once(app: CueTasks, report: Effects) -> None
     assert report.attempts == [1]
 
 
-def test_a_task_that_exits_the_process_is_not_kept_for_ever(app: CueTasks, report: Effects) -> None:
+def test_a_task_that_exits_the_process_is_not_kept_for_ever_and_not_passed_over_in_silence(
+    app: CueTasks, report: Effects, caplog: pytest.LogCaptureFixture
+) -> None:
     def leave() -> None:
         raise SystemExit
 
     report.answers = [leave]
     with workplace(app) as place:
-        place.fire()
+        fired = place.fire()
         worker = place.worker()
         with pytest.raises(SystemExit):
             place.work(worker)
         assert len(worker._claims) == 0
+    assert f"{fired} raised SystemExit" in caplog.text
 
 
 # time
@@ -431,6 +464,18 @@ def test_an_unreachable_api_is_said_once_and_asked_ever_more_rarely(
         assert place.succeeded(fired)
     assert len(events(caplog, "api_unavailable")) == len(events(caplog, "api_available_again")) == 1
     assert polls < 60
+
+
+def test_an_api_that_is_unreachable_from_the_start_is_asked_ever_more_rarely_too(
+    app: CueTasks, report: Effects, caplog: pytest.LogCaptureFixture
+) -> None:
+    with workplace(app) as place:
+        worker = place.worker()
+        place.remote.line.rules[""] = unreachable
+        before = place.remote.line.requests
+        place.work(worker, seconds=10 * MINUTE)
+        assert place.remote.line.requests - before < 60
+    assert len(events(caplog, "api_unavailable")) == 1
 
 
 @BOTH

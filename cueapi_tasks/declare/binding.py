@@ -162,6 +162,8 @@ def _validate(validators: Mapping[str, Validator], payload: Mapping[str, Any]) -
             values[key] = validators[key](value) if key in validators else value
         except pydantic.ValidationError as error:
             faults += [_fault(key, each["loc"], each["msg"]) for each in error.errors(include_url=False)]
+        except Exception as error:  # pydantic lets through what else a validator of the user's raises
+            faults.append(_fault(key, (), f"its validator raised {type(error).__name__}: {error}"))
     if faults:
         raise PayloadError("payload_mismatch", "; ".join(faults))
     return values

@@ -190,6 +190,9 @@ class Intake:
             self.ledger_watch.failed(error)
         except Exception:
             logger.exception("the execution %s is left to the next look at the ledger", execution_id)
+        except BaseException as error:  # a thread of the pool would end the step without a word
+            logger.critical("%s raised %s, and counts as a crash", execution_id, type(error).__name__, exc_info=True)
+            raise
         finally:
             self._holder.leave(execution_id)
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 CATCH_UP_SECONDS = 30.0
 """Between two looks at outcomes that could not be reported."""
+NAME_SECONDS = 60.0
+"""Between two tries to see what is deployed."""
 
 logger = logging.getLogger("cueapi_tasks.run")
 
@@ -116,8 +118,7 @@ class Worker:
             clocks=self._clocks,
             chance=chance,
         )
-        self._catch_up_at = self._clocks.steady()
-        self._named = False
+        self._catch_up_at = self._name_at = self._clocks.steady()
 
     def run(self, *, once: bool = False) -> Sequence[str]:
         """Work until `stop`, or with `once` until nothing is due; drain, and return what is `still_running`.
@@ -154,7 +155,7 @@ class Worker:
 
     def turn(self) -> float:
         """Do what there is to do now; return the seconds until there may be more."""
-        if not self._named:
+        if self._clocks.steady() >= self._name_at:
             self._name_undeployed()
         if self._clocks.steady() >= self._catch_up_at:
             self._catch_up_at = self._clocks.steady() + CATCH_UP_SECONDS
@@ -191,8 +192,9 @@ class Worker:
         try:
             deployed = {cue.name for cue in self._intake.source.cues()}
         except CueAPIError:
-            return  # the link has said why; it is tried again at the next turn
-        self._named = True
+            self._name_at = self._clocks.steady() + NAME_SECONDS
+            return  # the link has said why
+        self._name_at = float("inf")
         specs = [spec for spec in self._registry.specs(self._owner, None, self._former) if spec.transport == "worker"]
         missing = [spec.name for spec in specs if not deployed & {spec.name, *spec.former_names}]
         if missing:
