@@ -128,9 +128,7 @@ class Worker:
             CueAPIError: With `once`, the API could not be asked.
             LedgerError: With `once`, the ledger could not be used.
         """
-        self._level = (
-            logging.DEBUG if once else logging.INFO
-        )  # what cron calls is quiet
+        self._level = logging.DEBUG if once else logging.INFO  # what cron calls is quiet
         self._start()
         while not self._stop.is_set():
             pause = self._turn()
