@@ -140,12 +140,14 @@ def test_stacked_schedules_each_have_a_name(cue: CueTasks) -> None:
     assert report() == "sent"
 
 
-def test_a_stacked_schedule_without_a_name_or_with_a_taken_one_is_refused(cue: CueTasks) -> None:
+def test_a_stacked_schedule_without_a_name_with_a_taken_one_or_of_another_task_is_refused(cue: CueTasks) -> None:
     task = cue.schedule(cron="0 9 * * *", name="one")(noop)
     with pytest.raises(DeclarationError, match="give each its own name="):
         cue.schedule(cron="0 10 * * *")(task)
     with pytest.raises(DuplicateTaskError, match="declared twice"):
         cue.schedule(cron="0 10 * * *", name="one")(task)
+    with pytest.raises(DeclarationError, match="give task= on the lowest decorator"):
+        cue.schedule(cron="0 10 * * *", name="two", task="other")(task)
     assert [spec.name for spec in cue.specs()] == ["billing/noop:one"]
 
 

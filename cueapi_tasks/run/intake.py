@@ -130,7 +130,7 @@ class Intake:
     def _take_up(self, lapsed: Lapsed) -> bool:
         item = Claimable.from_json(lapsed.delivery)
         job = self._job_of(item)
-        if job is not None and self._is_left(job):
+        if job is None or self._is_left(job):
             return True
         return self._hand_out(item, partial(self._holder.take_up, lapsed))
 
