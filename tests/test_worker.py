@@ -400,6 +400,10 @@ class Away(MemoryLedger):
         self.reach()
         super().abandon(tokens)
 
+    def postpone(self, execution_id: str, token: str, *, attempt: int, delay: float) -> bool:
+        self.reach()
+        return super().postpone(execution_id, token, attempt=attempt, delay=delay)
+
     def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
         self.reach()
         return super().lapsed(scope, transport=transport, limit=limit)
@@ -428,6 +432,49 @@ def test_while_the_ledger_is_away_the_queue_is_asked_no_more_often_than_if_it_we
     assert len(events(caplog, "ledger_unavailable")) == 1
 
 
+def test_a_retry_that_the_ledger_cannot_note_is_run_by_this_worker_all_the_same(
+    app: CueTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = Effects(app, retry={"max_attempts": 2, "backoff_minutes": [1]})
+    ledger = Away()
+
+    def fail() -> None:
+        ledger.away = True
+        raise ValueError("later")
+
+    report.answers = [fail]
+    with workplace(app, ledger=ledger) as place:
+        fired = place.fire()
+        worker = place.worker()
+        place.work(worker)
+        ledger.away = False
+        place.work(worker, seconds=2 * MINUTE)
+        assert place.succeeded(fired)
+    assert report.attempts == [1, 2]
+    assert "known to this process alone" in caplog.text
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_worker(
+    app: CueTasks, report: Effects, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: Any, **_options: Any) -> Any:
+        raise RuntimeError("nobody foresaw this")
+
+    with workplace(app) as place:
+        fired = place.fire()
+        worker = place.worker()
+        with monkeypatch.context() as patch:
+            patch.setattr(place.ledger, "hold", broken)
+            place.work(worker)
+            patch.setattr(place.ledger, "lapsed", broken)
+            place.pass_time(10, worker)
+            assert worker._turn() == 5.0
+        place.work(worker, seconds=MINUTE)
+        assert place.succeeded(fired)
+    assert caplog.text.count("RuntimeError: nobody foresaw this") == 2
+    assert report.attempts == [1]
+
+
 # the API fails
 
 
@@ -445,6 +492,22 @@ def test_a_claim_whose_answer_is_lost_is_settled(
         place.work(worker, seconds=2 * MINUTE)
         assert place.succeeded(fired)
     assert report.attempts == [1]
+
+
+def test_a_retry_that_becomes_due_while_the_api_is_away_is_run_once_it_is_back(app: CueTasks) -> None:
+    report = Effects(app, retry={"max_attempts": 2, "backoff_minutes": [1]})
+    report.answers = [ValueError("later")]
+    with workplace(app) as place:
+        fired = place.fire()
+        worker = place.worker()
+        place.work(worker)
+        place.remote.line.rules[""] = unreachable
+        place.work(worker, seconds=2 * MINUTE)
+        assert report.attempts == [1]
+        place.remote.line.rules.clear()
+        place.work(worker, seconds=MINUTE)
+        assert place.succeeded(fired)
+    assert report.attempts == [1, 2]
 
 
 def test_an_unreachable_api_is_said_once_and_asked_ever_more_rarely(

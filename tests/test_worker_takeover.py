@@ -82,6 +82,22 @@ def test_nobody_takes_up_what_a_living_worker_runs(place: Workplace, report: Eff
     assert report.attempts == [1]
 
 
+def test_a_worker_that_stood_still_does_not_begin_what_another_took_up_meanwhile(
+    place: Workplace, report: Effects, kept: Store
+) -> None:
+    report.answers = [ValueError("later")]
+    fired = place.fire()
+    slow = place.worker()
+    place.work(slow)
+    place.remote.wait(21 * MINUTE)
+    kept.age(fired, 21 * MINUTE)
+    other = place.worker()
+    report.answers = [lambda: place.work(slow)]
+    place.work(other)
+    assert report.attempts == [1, 2]
+    assert place.succeeded(fired)
+
+
 def test_what_all_workers_left_for_an_hour_is_still_run_and_its_outcome_taken(
     place: Workplace, report: Effects, kept: Store
 ) -> None:
