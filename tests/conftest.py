@@ -83,6 +83,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[stores.Sto
         yield opened
 
 
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
+def shared_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Give the URL of each kind of ledger that processes can share, empty."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+        return
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    with {"redis": stores.redis_store, "postgres": stores.postgres_store}[request.param](url):
+        yield url
+
+
 @pytest.fixture(scope="session")
 def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Install a distribution from PyPI into an environment of its own and return its bin folder."""

@@ -459,7 +459,7 @@ def test_outcomes_wait_for_their_own_app_until_they_are_reported(ledger: Ledger,
     finish(ledger, replace(OTHER, scope="billing@staging"))
     store.age("e1", HOUR)
     (due,) = ledger.unreported("billing", limit=10)
-    assert (due.execution_id, due.outcome) == ("e1", DONE)
+    assert (due.execution_id, due.task, due.outcome) == ("e1", E1.task, DONE)
     assert HOUR <= due.age < HOUR + 60
     ledger.reported("e1", accepted=True)
     assert ledger.unreported("billing", limit=10) == []

@@ -20,7 +20,6 @@ from cueapi_tasks import CueTasks
 from cueapi_tasks.deploy.apply import apply
 from cueapi_tasks.deploy.pace import Pace
 from cueapi_tasks.deploy.plan import Intent, plan
-from cueapi_tasks.run.ledger import init_ledger
 from cueapi_tasks.server.main import Clock, Credentials, Server
 
 from .crashing import STEPS
@@ -85,15 +84,6 @@ class Receivers:
         return subprocess.Popen(command, cwd=ROOT, pass_fds=[self._listener.fileno()], stderr=subprocess.DEVNULL)
 
 
-@pytest.fixture(params=["sqlite", "redis", "postgres"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    init_ledger(url)
-    return url
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock(RATE)
@@ -126,9 +116,11 @@ def until(condition: Callable[[], bool], each: Callable[[], None]) -> None:
         time.sleep(0.05)
 
 
-def test_nothing_is_lost_and_no_success_runs_again(tmp_path: Path, ledger: str, server: Server, clock: Clock) -> None:
+def test_nothing_is_lost_and_no_success_runs_again(
+    tmp_path: Path, shared_ledger: str, server: Server, clock: Clock
+) -> None:
     chance = random.Random(6)
-    receivers = Receivers(tmp_path, ledger, server, clock)
+    receivers = Receivers(tmp_path, shared_ledger, server, clock)
     with CueAPI(API_KEY, base_url=server.url) as client:
         cue_id = deploy(client, receivers.url, clock)
         fired: list[str] = []

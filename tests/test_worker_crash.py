@@ -7,7 +7,6 @@ import random
 import select
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from cueapi_tasks import CueTasks
 from cueapi_tasks.deploy.apply import apply
 from cueapi_tasks.deploy.pace import Pace
 from cueapi_tasks.deploy.plan import Intent, plan
+from cueapi_tasks.run.ledger import open_ledger
 from cueapi_tasks.server.main import Clock, Credentials, Server
 from cueapi_tasks.server.profile import CORE, Profile
 
@@ -89,10 +89,10 @@ class Proxy:
 class Workers:
     """Processes on one ledger; a dead one is replaced."""
 
-    def __init__(self, folder: Path, url: str, clock: Clock, environment: str | None = None) -> None:
+    def __init__(self, folder: Path, ledger: str, url: str, clock: Clock, environment: str | None = None) -> None:
         self._settings = {
             "folder": str(folder),
-            "ledger": f"sqlite:///{folder / 'ledger.db'}",
+            "ledger": ledger,
             "rate": RATE,
             "began": clock._began.isoformat(),
             "api_key": API_KEY,
@@ -130,10 +130,11 @@ def clock() -> Clock:
     return Clock(RATE)
 
 
-@pytest.fixture(params=[Profile(), Profile(quirks=CORE)], ids=["default", "core"])
+@pytest.fixture(params=["default", "core"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Server]:
     credentials = Credentials(api_key=API_KEY, webhook_secret=SECRET)
-    made = Server(data=tmp_path / "server", credentials=credentials, clock=clock, profile=request.param)
+    profile = Profile(quirks=CORE) if request.param == "core" else Profile()
+    made = Server(data=tmp_path / "server", credentials=credentials, clock=clock, profile=profile)
     made.start()
     yield made
     made.stop()
@@ -157,10 +158,17 @@ def count(client: CueAPI, **filters: Any) -> int:
     return client.executions.list(limit=1, **filters).total
 
 
-def test_each_execution_ends_once_and_no_success_runs_again(tmp_path: Path, server: Server, clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("server", "shared_ledger"),
+    [("default", "sqlite"), ("core", "sqlite"), ("default", "redis"), ("core", "postgres")],
+    indirect=True,
+)
+def test_each_execution_ends_once_and_no_success_runs_again(
+    tmp_path: Path, server: Server, shared_ledger: str, clock: Clock
+) -> None:
     chance = random.Random(7)
     proxy = Proxy(server.http.port)
-    workers = Workers(tmp_path, proxy.url, clock)
+    workers = Workers(tmp_path, shared_ledger, proxy.url, clock)
     with CueAPI(API_KEY, base_url=server.url) as client:
         cue_id = deploy(client, make_app(), clock)
         fired: list[str] = []
@@ -179,9 +187,9 @@ def test_each_execution_ends_once_and_no_success_runs_again(tmp_path: Path, serv
     workers.stop()
     proxy.close()
     assert_no_success_ran_again((tmp_path / "effects").read_text(), fired)
-    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
-        states = db.execute("SELECT state, reported_at IS NOT NULL, count(*) FROM execution GROUP BY 1, 2").fetchall()
-    assert states == [("finished", 1, EXECUTIONS)]
+    with closing(open_ledger(shared_ledger)) as ledger:
+        assert ledger.lapsed("billing", transport="worker", limit=1) == []
+        assert ledger.unreported("billing", limit=1) == []
 
 
 def assert_no_success_ran_again(effects: str, fired: list[str]) -> None:
@@ -210,7 +218,10 @@ def test_two_environments_on_one_account_run_their_own(tmp_path: Path, server: S
         cues = [deploy(client, make_app(environment=name), clock) for name in names]
         for folder in folders:
             folder.mkdir()
-        workers = [Workers(folder, server.url, clock, name) for folder, name in zip(folders, names, strict=True)]
+        workers = [
+            Workers(folder, f"sqlite:///{folder / 'ledger.db'}", server.url, clock, name)
+            for folder, name in zip(folders, names, strict=True)
+        ]
         fired = [{client.cues.fire(cue_id).id for _ in range(100)} for cue_id in cues]
         until(lambda: count(client, status="success") == 200, lambda: None)
     for group in workers:

@@ -278,6 +278,22 @@ def test_what_a_dead_worker_left_that_this_code_cannot_run_is_left_to_newer_code
             assert place.succeeded(fired) == (outcome is None)
 
 
+def test_what_a_dead_worker_left_of_somebody_elses_cue_ends_though_its_task_left_the_code(kept: Store) -> None:
+    before, after = CueTasks("billing", transport="worker"), CueTasks("billing", transport="worker")
+    report = Effects(before)
+    Effects(after, "other")
+    with workplace(before, ledger=kept.open()) as place:
+        made = place.client.cues.create(
+            "by hand", cron="0 5 * * *", transport="worker", payload={"task": "billing/report"}
+        )
+        fired = place.client.cues.fire(made.id).id
+        die(place, report)
+        kept.age(fired, LEASE)
+        place.work(place.worker(after), seconds=11 * MINUTE)
+        assert place.error(fired) == "this code declares no task 'report'; a deploy may be rolling"
+        assert place.ledger.lapsed("billing", transport="worker", limit=1) == []
+
+
 # draining
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from cueapi import WebhookDelivery
 
-from ..declare.binding import RESERVED_KEYS, TASK_KEY
+from ..declare.binding import RESERVED_KEYS, STAMP_KEY, TASK_KEY
 from ..declare.context import Context
 from ..declare.policy import Policy, decide
 from ..declare.spec import DEFAULT_MAX_ATTEMPTS, Owner, Stamp, read_stamp
@@ -127,6 +127,20 @@ class Claimable:
         """Return what `to_json` gave; further keys are ignored."""
         names = ("execution_id", "cue_id", "cue_name", "payload")
         return cls(scheduled_for=datetime.fromisoformat(kept["scheduled_for"]), **{name: kept[name] for name in names})
+
+
+def stamped(item: Claimable, delivery: Delivery, owner: Owner) -> Claimable:
+    """Return the execution with a stamp if it has none: once it is taken, newer code must know whose it is."""
+    if read_stamp(item.payload) is not None:
+        return item
+    stamp = Stamp(
+        app=owner.app,
+        environment=owner.environment,
+        task=delivery.task,
+        schedule=delivery.schedule,
+        max_attempts=delivery.max_attempts,
+    )
+    return replace(item, payload={**item.payload, STAMP_KEY: stamp.to_json()})
 
 
 def from_webhook(webhook: WebhookDelivery, owners: Sequence[Owner], find: Find) -> Delivery | None:

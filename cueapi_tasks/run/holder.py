@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cueapi import ConflictError, CueAPIError
 
@@ -12,7 +13,7 @@ from .. import log
 from ..declare.spec import Owner, Retry
 from ..errors import LedgerError
 from .claims import Claims, Standing
-from .delivery import Claimable, Job
+from .delivery import Claimable, Job, stamped
 from .lease import LeaseKeeper
 from .ledger.base import LEASE_SECONDS, Claimed, Entry, Lapsed, Ledger
 from .outcome import Result
@@ -34,6 +35,7 @@ class Held:
     """An execution that the ledger holds for this process."""
 
     item: Claimable
+    task: str
     token: str
     attempt: int
     starts: int
@@ -44,6 +46,11 @@ class Held:
     def id(self) -> str:
         """The execution's."""
         return self.item.execution_id
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the log says of it."""
+        return {"task": self.task, "execution_id": self.id, "attempt": self.attempt}
 
 
 Parked = tuple[float, Held]
@@ -137,7 +144,7 @@ class Holder:
         held = self._hold(Claimable.from_json(lapsed.delivery), lapsed.attempt, lapsed.delivery["worker_id"])
         if held is None:
             return
-        log.event(logger, "taken_up", execution_id=held.id, attempt=held.attempt, retry_in=round(lapsed.retry_in, 3))
+        log.event(logger, "taken_up", **held.facts, retry_in=round(lapsed.retry_in, 3))
         if not self._run_later(held, lapsed.retry_in):
             self.resume(held)
             return
@@ -180,7 +187,14 @@ class Holder:
         claim = self._ledger.hold(self._entry(job, item, worker_id), lease=LEASE_SECONDS)
         if not isinstance(claim, Claimed):
             return None
-        held = Held(item=item, token=claim.token, attempt=claim.attempt, starts=claim.starts, worker_id=worker_id)
+        held = Held(
+            item=item,
+            task=job.delivery.task,
+            token=claim.token,
+            attempt=claim.attempt,
+            starts=claim.starts,
+            worker_id=worker_id,
+        )
         self._leases.keep(held.token)
         self._held[held.id] = held
         return held
@@ -204,10 +218,10 @@ class Holder:
             return  # its lease ran out, and another worker has it
         result = self._runner.run(job, claim)
         delay = _retry_delay(job, result)
-        if delay is None or not self._postponed(replace(held, starts=claim.starts), job, delay):
+        if delay is None or not self._postponed(replace(held, starts=claim.starts), delay):
             self._runner.end(job, claim, result)
 
-    def _postponed(self, held: Held, job: Job, delay: float) -> bool:
+    def _postponed(self, held: Held, delay: float) -> bool:
         """Keep it for its next attempt; False if another worker has it now."""
         later = replace(held, attempt=held.attempt + 1)
         try:
@@ -215,8 +229,7 @@ class Holder:
                 return False
         except LedgerError as error:
             logger.warning("a retry is known to this process alone: %s", error)
-        task = job.delivery.task
-        log.event(logger, "retry_waits", task=task, execution_id=held.id, attempt=later.attempt, retry_in=delay)
+        log.event(logger, "retry_waits", **later.facts, retry_in=delay)
         self._park(later, delay)
         return True
 
@@ -252,7 +265,8 @@ class Holder:
             self._ledger.abandon([held.token for held in left])
 
     def _entry(self, job: Job, item: Claimable, worker_id: str) -> Entry:
-        return replace(entry_of(job, self._owner), delivery={**item.to_json(), "worker_id": worker_id})
+        kept = stamped(item, job.delivery, self._owner).to_json()
+        return replace(entry_of(job, self._owner), delivery={**kept, "worker_id": worker_id})
 
 
 def _retry_delay(job: Job, result: Result) -> float | None:

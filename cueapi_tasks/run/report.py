@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cueapi import ConflictError, CueAPIError, CueNotFoundError, InvalidScheduleError
 
@@ -149,23 +149,28 @@ def send(client: CueAPI, report: Report, *, level: int = logging.WARNING) -> Sen
     `level` is that of the log when it has to wait.
     """
     try:
-        return _send(client, report.execution_id, report.outcome, level)
+        return _send(client, report, level)
     except (CueNotFoundError, InvalidScheduleError) as error:
-        log.event(logger, "outcome_refused", level=logging.WARNING, execution_id=report.execution_id, error=str(error))
+        log.event(logger, "outcome_refused", level=logging.WARNING, **_facts(report), error=str(error))
         if isinstance(error, InvalidScheduleError) and report.outcome.evidence:
             return send(client, replace(report, outcome=Outcome(success=report.outcome.success)))
         return Sent.REFUSED
 
 
-def _send(client: CueAPI, execution_id: str, outcome: Outcome, level: int) -> Sent:
+def _send(client: CueAPI, report: Report, level: int) -> Sent:
+    success = report.outcome.success
     try:
-        client.executions.report_outcome(execution_id, success=outcome.success, **outcome.evidence)
+        client.executions.report_outcome(report.execution_id, success=success, **report.outcome.evidence)
     except ConflictError:
         return Sent.ACCEPTED  # the outcome is written once, and stands
     except (CueNotFoundError, InvalidScheduleError):
         raise
     except CueAPIError as error:
-        log.event(logger, "outcome_waits", level=level, execution_id=execution_id, error=str(error))
+        log.event(logger, "outcome_waits", level=level, **_facts(report), error=str(error))
         return Sent.LATER
-    log.event(logger, "reported", execution_id=execution_id, success=outcome.success)
+    log.event(logger, "reported", **_facts(report), success=success)
     return Sent.ACCEPTED
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    return {"task": report.task, "execution_id": report.execution_id}

@@ -64,7 +64,10 @@ class Runner:
         status = "success" if result.outcome.success else "failure"
         answer = Answer(status=result.status, body={"status": status, "reason": result.reason})
         if self._finished(job.delivery, claim, answer, result.outcome):
-            self._reporter.report(Report(execution_id=job.delivery.execution_id, outcome=result.outcome))
+            delivery = job.delivery
+            self._reporter.report(
+                Report(execution_id=delivery.execution_id, task=delivery.task, outcome=result.outcome)
+            )
             if result.cause is not None:
                 self._stage.hooks.failed(context_of(job, claim), result.cause)
         return answer

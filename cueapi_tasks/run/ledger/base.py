@@ -100,6 +100,7 @@ class Report:
     """A finished execution whose outcome the API may not know yet."""
 
     execution_id: str
+    task: str
     outcome: Outcome
     age: float = 0.0
     """Seconds since it finished, by the store's clock."""

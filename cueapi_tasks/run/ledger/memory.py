@@ -129,7 +129,7 @@ class MemoryLedger:
         with self._lock:
             now = time.monotonic()
             due = [
-                Report(execution_id=each, outcome=row.outcome, age=now - row.finished_at)
+                Report(execution_id=each, task=row.task, outcome=row.outcome, age=now - row.finished_at)
                 for each, row in self._rows.items()
                 if row.scope == scope and not row.reported and row.outcome is not None
             ]

@@ -197,7 +197,7 @@ end
 function run.unreported(a)
   local name, found = due_list(a.scope), {}
   for _, row in ipairs(rows_of(name, redis.call('ZRANGE', PREFIX .. name, 0, a.limit - 1))) do
-    found[#found + 1] = {row.id, row.outcome, now - row.finished_at}
+    found[#found + 1] = {row.id, row.task, row.outcome, now - row.finished_at}
   end
   return found
 end

@@ -99,8 +99,8 @@ class RedisLedger:
     def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:
         """Return what is to be reported; see `Ledger.unreported`."""
         return [
-            Report(execution_id=each, outcome=load_outcome(outcome), age=age / 1000)
-            for each, outcome, age in self._run("unreported", scope=scope, limit=limit)
+            Report(execution_id=each, task=task, outcome=load_outcome(outcome), age=age / 1000)
+            for each, task, outcome, age in self._run("unreported", scope=scope, limit=limit)
         ]
 
     def reported(self, execution_id: str, *, accepted: bool) -> None:

@@ -52,7 +52,7 @@ _LAPSED = """
     WHERE scope = ? AND transport = ? AND lease_until <= {now} AND delivery IS NOT NULL AND state <> 'finished'
     ORDER BY lease_until LIMIT ?"""
 _UNREPORTED = """
-    SELECT execution_id, outcome, {now} - finished_at AS age FROM {table}
+    SELECT execution_id, task, outcome, {now} - finished_at AS age FROM {table}
     WHERE scope = ? AND reported_at IS NULL AND finished_at > 0 ORDER BY finished_at LIMIT ?"""
 _REPORTED = """
     UPDATE {table} SET reported_at = {now}, accepted = ?
@@ -247,4 +247,5 @@ def _lapsed(row: Any) -> Lapsed:
 
 
 def _report(row: Any) -> Report:
-    return Report(execution_id=row["execution_id"], outcome=load_outcome(row["outcome"]), age=row["age"])
+    outcome = load_outcome(row["outcome"])
+    return Report(execution_id=row["execution_id"], task=row["task"], outcome=outcome, age=row["age"])
