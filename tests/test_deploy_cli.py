@@ -208,13 +208,13 @@ def test_list_shows_what_is_declared_beside_what_is_there(client: CueAPI, write:
     assert main(["list", "shop.py"]) == 0
     assert "not deployed" in capsys.readouterr().out
     assert deploy() == 0
-    write(HEAD + "@cue.schedule(at='2020-01-01T00:00Z')\ndef over(): ...\n")
+    write(HEAD + "@cue.schedule(transport='worker', at='2020-01-01T00:00Z')\ndef over(): ...\n")
     capsys.readouterr()
     assert main(["list", "shop.py", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["cues"]}
-    assert [(row["declared"], row["status"], row["action"]) for row in rows.values()] == [
-        (True, "not deployed", "keep: its moment has passed"),
-        (False, "active", "pause"),
+    assert [(row["declared"], row["transport"], row["status"], row["action"]) for row in rows.values()] == [
+        (True, "worker", "not deployed", "keep: its moment has passed"),
+        (False, "webhook", "active", "pause"),
     ]
     assert rows[NAME]["next_run"].endswith("09:00:00Z")
     assert statuses(client) == {NAME: "active"}

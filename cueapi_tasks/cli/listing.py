@@ -34,8 +34,9 @@ def run_list(app: CueTasks, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"version": 1, "cues": rows}))
         return
-    heading = ("cue", "schedule", "status", "next run", "deploy would")
-    print_table(heading, [[str(row[key]) for key in ("name", "schedule", "status", "shown", "action")] for row in rows])
+    heading = ("cue", "schedule", "transport", "status", "next run", "deploy would")
+    shown = ("name", "schedule", "transport", "status", "shown", "action")
+    print_table(heading, [[str(row[key]) for key in shown] for row in rows])
 
 
 def run_next(app: CueTasks, *, count: int, as_json: bool) -> None:
@@ -79,11 +80,13 @@ def _runs(spec: CueSpec, now: datetime) -> Iterator[tuple[datetime, CueSpec]]:
 def _row(change: Change) -> Mapping[str, Any]:
     cue, spec = change.cue, change.spec
     run = cue.next_run if cue else None
+    known = spec or cue
     zone = render.zone_of(change)
     return {
         "name": change.name,
         "declared": spec is not None,
         "schedule": render.describe(spec.schedule) if spec else "not declared",
+        "transport": known.transport if known else None,
         "status": cue.status if cue else "not deployed",
         "next_run": spell_moment(run.astimezone(timezone.utc)) if run else None,
         "shown": local(run, zone) if run else "none",
