@@ -40,12 +40,14 @@ class Setup:
 
     def __str__(self) -> str:
         prefixed = self.below or self.script_name or "--root-path=/prefix" in self.command
-        return f"{self.app}-{self.command[0]}{'-prefix' if prefixed else ''}"
+        preloaded = "--preload" in self.command
+        return f"{self.app}-{self.command[0]}{'-prefix' if prefixed else ''}{'-preload' if preloaded else ''}"
 
 
 SETUPS = [
     Setup(GUNICORN, "flask_app"),
     Setup(GUNICORN, "flask_app", below=PREFIX, script_name=PREFIX),
+    Setup((*GUNICORN, "--preload", "--workers=2"), "flask_app"),
     Setup(WAITRESS, "flask_app"),
     Setup((*WAITRESS, "--url-prefix=/prefix"), "flask_app", below=PREFIX),
     Setup(GUNICORN, "django_wsgi"),
