@@ -1,7 +1,9 @@
-"""Web apps with a receiver mounted, for the servers of `test_mounts`; each tells at `/` how often a task ran."""
+"""Web apps with a receiver mounted, for the servers of `test_mounts`; each tells at `/` what its tasks ran with."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import django
@@ -17,21 +19,26 @@ from flask import Flask
 from cueapi_tasks import CueTasks
 
 cue = CueTasks("billing")
-calls: list[str] = []
+calls = Path(os.environ["CALLS"])  # one file for every process of a server
 
 
 @cue.schedule(cron="0 9 * * *")
 def report(text: str = "") -> None:
-    calls.append(text)
+    note(text)
 
 
 @cue.schedule(cron="0 9 * * *")
 async def report_later(text: str = "") -> None:
-    calls.append(text)
+    note(text)
+
+
+def note(text: str) -> None:
+    with calls.open("a") as lines:
+        lines.write(text + "\n")
 
 
 def count() -> str:
-    return " ".join(calls)
+    return calls.read_text()
 
 
 flask_app = Flask(__name__)

@@ -113,8 +113,10 @@ def start(setup: Setup, folder: Path) -> Site:
         "HOME": str(folder),
         "CUEAPI_WEBHOOK_SECRET": SECRET,
         "CUEAPI_LEDGER": f"sqlite:///{folder / 'ledger.db'}",
+        "CALLS": str(folder / "calls"),
         "SCRIPT_NAME": setup.script_name,
     }
+    (folder / "calls").touch()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     return Site(port, setup.below, process)
