@@ -151,7 +151,7 @@ def test_each_outside_library_has_its_doors() -> None:
 
 def test_only_config_and_the_command_line_read_the_environment() -> None:
     readers = {one for one, name in edges("cueapi_tasks") if name == "os"}
-    assert readers <= {"config", "cli.main", "cli.state", "cli.work", "server.http"}
+    assert readers <= {"config", "cli.main", "cli.process", "cli.state", "server.http"}
 
 
 def test_imports_are_at_the_top_but_for_the_named_exceptions() -> None:

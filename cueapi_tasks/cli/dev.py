@@ -29,8 +29,8 @@ from ..server.main import Credentials, Server, make_credentials
 from .deploy import Wishes, finish, look
 from .listing import print_table
 from .narrate import Narrator
+from .process import SIGNAL_SECONDS, exit_beside_threads
 from .state import State, read_state, write_state
-from .work import exit_beside_threads
 
 Made = TypeVar("Made")
 Retries = Callable[[str], bool]
@@ -59,7 +59,7 @@ def run_dev(app: CueTasks, *, data: Path | None, fire_now: bool, exit_after: boo
                 return _wait_for(client, fired, retries)
             click.echo("Ctrl-C stops it.")
             while True:
-                time.sleep(3600)
+                time.sleep(SIGNAL_SECONDS)
 
 
 @contextmanager

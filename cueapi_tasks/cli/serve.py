@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..server.guard import LOOPBACK
 from ..server.main import Clock, Credentials, Server, make_credentials
 from ..server.profile import make_profile
 from .logs import log_to_stderr
+from .process import SIGNAL_SECONDS, on_signal
 from .state import State, read_state, write_state
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -69,13 +69,13 @@ def server(
         allowed_hosts=allowed_host,
         allow_register=allow_register,
     )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    running.start()
-    click.echo(f"CueAPI on {running.url}, data in {folder}")
-    stop.wait()
-    running.stop()
+    signals: list[int] = []
+    with on_signal(signals.append):
+        running.start()
+        click.echo(f"CueAPI on {running.url}, data in {folder}")
+        while not signals:
+            time.sleep(SIGNAL_SECONDS)
+        running.stop()
     return 0
 
 
