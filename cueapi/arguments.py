@@ -111,6 +111,8 @@ def check_worker_id(worker_id: str) -> str:
     """Return the worker's id, or refuse one that the server would not take."""
     if not 1 <= len(worker_id) <= MAX_NAME:
         raise _bad("worker_id", f"must have 1 to {MAX_NAME} characters")
+    if not worker_id.isascii() or not worker_id.isprintable():
+        raise _bad("worker_id", "must be ASCII: it goes into a header")
     return worker_id
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cueapi import APIConnectionError
+from cueapi import APIConnectionError, CueAPIError
 from cueapi_tasks import CueTasks, DeclarationError
 from cueapi_tasks.run.ledger.base import KEEP_SECONDS, Answer, Claimed, Entry
 from cueapi_tasks.run.outcome import Outcome
@@ -77,7 +77,7 @@ def test_a_forger_makes_the_secret_be_read_once_a_minute_at_most(send: Send, clo
     assert api.reads == 2
 
 
-@pytest.mark.parametrize("answer", [APIConnectionError("down"), KeyError("webhook_secret"), ""])
+@pytest.mark.parametrize("answer", [APIConnectionError("down"), CueAPIError("no secret", code="unexpected_answer"), ""])
 def test_a_read_that_fails_changes_nothing(send: Send, clock: Clock, answer: str | Exception) -> None:
     secrets = Secrets([SECRET], Api(answer), steady=clock.timestamp)
     assert send(NEW, secrets) == (401, "bad_signature")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, cast
 
 from .. import arguments
 from .._retry import Repeat
 from ..exceptions import InvalidArgumentError, WorkerNotFoundError
 from ..models import AlertList, Heartbeat, Worker
-from .base import CONFIRMED, Resource, given
+from .base import CONFIRMED, Resource, given, rows, text
 
 
 class WorkersResource(Resource):
@@ -24,8 +23,7 @@ class WorkersResource(Resource):
 
     def list(self) -> Sequence[Worker]:
         """Return the workers, the last heard of first."""
-        found: Any = self._get("/v1/workers")["workers"]
-        return [Worker.read(each) for each in cast("Sequence[Any]", found)]
+        return [Worker.read(each) for each in rows(self._get("/v1/workers"), "workers")]
 
     def delete(self, worker_id: str) -> None:
         """Forget a worker; not found after a lost answer means that it is done."""
@@ -54,7 +52,7 @@ class WebhookSecretResource(Resource):
 
     def get(self) -> str:
         """Return the secret."""
-        return str(self._get("/v1/auth/webhook-secret")["webhook_secret"])
+        return text(self._get("/v1/auth/webhook-secret"), "webhook_secret")
 
     def regenerate(self, *, confirm: bool) -> str:
         """Replace the secret, at once and without overlap, and return the new one; never sent again by the SDK.
@@ -64,4 +62,4 @@ class WebhookSecretResource(Resource):
         if not confirm:
             raise InvalidArgumentError("confirm must be True: every receiver needs the new secret", field="confirm")
         path = "/v1/auth/webhook-secret/regenerate"
-        return str(self._send("POST", path, None, Repeat.NEVER, CONFIRMED)["webhook_secret"])
+        return text(self._send("POST", path, None, Repeat.NEVER, CONFIRMED), "webhook_secret")

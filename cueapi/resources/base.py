@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._http import Call
 from .._retry import Repeat
+from ..exceptions import CueAPIError
 
 if TYPE_CHECKING:
     from .._http import Http
@@ -31,6 +32,26 @@ class Resource:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         return self._http.send(Call(method=method, path=path, json=json, repeat=repeat, headers=headers))
+
+
+def rows(answer: Mapping[str, Any], name: str) -> Sequence[Any]:
+    """Return the list in an answer, or raise `CueAPIError` (`unexpected_answer`)."""
+    found = answer.get(name)
+    if isinstance(found, list):
+        return found  # pyright: ignore[reportUnknownVariableType] - what JSON lists hold is Any
+    raise _without(name, answer)
+
+
+def text(answer: Mapping[str, Any], name: str) -> str:
+    """Return the text in an answer, or raise `CueAPIError` (`unexpected_answer`)."""
+    found = answer.get(name)
+    if isinstance(found, str):
+        return found
+    raise _without(name, answer)
+
+
+def _without(name: str, answer: Mapping[str, Any]) -> CueAPIError:
+    return CueAPIError(f"the server's answer has no {name}", code="unexpected_answer", body=answer)
 
 
 def given(**fields: Any) -> dict[str, Any]:

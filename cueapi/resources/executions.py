@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from .. import arguments
 from .._retry import Repeat
@@ -17,7 +17,7 @@ from ..exceptions import (
 )
 from ..models import Claim, ClaimableExecution, Execution, ExecutionList, FiredExecution, Heartbeat, OutcomeReceipt
 from ..pagination import pages
-from .base import Resource, given
+from .base import Resource, given, rows
 
 MAX_TEXT = 2000
 """Characters of a result or an error that the server takes (contract, section 4)."""
@@ -143,8 +143,8 @@ class ExecutionsResource(Resource):
 
         The open-source server takes the 50 oldest and only then filters by `task` (contract, section 9.2).
         """
-        found: Any = self._get("/v1/executions/claimable", task=task)["executions"]
-        return [ClaimableExecution.read(each) for each in cast("Sequence[Any]", found)]
+        page = rows(self._get("/v1/executions/claimable", task=task), "executions")
+        return [ClaimableExecution.read(each) for each in page]
 
     def claim(self, execution_id: str, worker_id: str) -> Claim:
         """Claim an execution for 900 s, or raise `ClaimFailedError`.

@@ -58,7 +58,7 @@ class Secrets:
     def _read(self, fetch: Callable[[], str]) -> None:
         try:
             secret = fetch()
-        except (CueAPIError, KeyError, TypeError) as error:  # the last two: an answer of something else than CueAPI
+        except CueAPIError as error:
             logger.warning("the webhook secret could not be read from the API: %r", error)
             return
         if secret and self._until.get(secret) != math.inf:

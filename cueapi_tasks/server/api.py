@@ -24,7 +24,7 @@ def create_api(engine: Engine, clock: Clock, *, hosts: Iterable[str] = LOOPBACK,
     app = Flask("cueapi_tasks.server", static_folder=None)
     limiter = RateLimiter(engine.profile.limits.requests_per_minute)
     guard.install(app, engine.accounts, limiter, clock, hosts)
-    wire.install(app, engine.profile)
+    wire.install(app, engine.profile, clock)
     _open_routes(app, engine, clock, allow_register=allow_register)
     _account_routes(app, engine, clock, limiter)
     _secret_routes(app, engine, clock)

@@ -6,7 +6,8 @@ import functools
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from flask import Flask, Response, g, request
@@ -79,8 +80,8 @@ def answer(view: Json, status: int = 200) -> Response:
     return Response(text, status=status, mimetype="application/json")
 
 
-def install(app: Flask, profile: Profile) -> None:
-    """Give the app the API's error envelopes, request ids and echo."""
+def install(app: Flask, profile: Profile, clock: Callable[[], datetime]) -> None:
+    """Give the app the API's error envelopes, request ids, dates and echo."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.register_error_handler(ApiError, functools.partial(_refused, profile))
     app.register_error_handler(Malformed, functools.partial(_malformed, profile))
@@ -88,6 +89,7 @@ def install(app: Flask, profile: Profile) -> None:
     app.register_error_handler(HTTPException, functools.partial(_http_error, app))
     app.after_request(_echoed)
     app.after_request(_with_request_id)
+    app.after_request(functools.partial(_dated, clock))
 
 
 def _parsed(raw: bytes) -> Any:
@@ -163,6 +165,12 @@ def _matches_without_slash(app: Flask) -> bool:
 def _with_request_id(response: Response) -> Response:
     if response.status_code != 500:
         response.headers["X-Request-Id"] = str(uuid.uuid4())
+    return response
+
+
+def _dated(clock: Callable[[], datetime], response: Response) -> Response:
+    """Say what time it is here, as clients go by it: the clock may run faster than the machine's."""
+    response.date = clock()
     return response
 
 
