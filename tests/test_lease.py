@@ -28,6 +28,21 @@ class Renewals:
         self.renewed.set()
 
 
+class Locked(Renewals):
+    """A ledger that cannot be written."""
+
+    def renew(self, tokens: Sequence[str], **more: Any) -> None:
+        raise LedgerError("ledger_unavailable", "locked")
+
+
+def test_leases_that_cannot_be_renewed_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    keeper = LeaseKeeper(cast("Ledger", Locked()))
+    keeper._tokens.add("one")
+    for _ in range(3):
+        keeper._renew()
+    assert caplog.text.count("could not be renewed") == 1
+
+
 def test_a_lease_is_renewed_while_the_run_lasts_even_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.001)
     ledger = Renewals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -408,12 +409,17 @@ def test_an_async_task_is_awaited(cue: CueTasks, receiver: Receiver, reports: Re
     assert reports.received == [{"success": True, "result": "sent"}]
 
 
+class Odd(BaseException):
+    """As the timeouts of some libraries are, which nothing but them should catch."""
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
         (SystemExit(3), "SystemExit(3)"),
         (SystemExit("secret"), "SystemExit()"),
         (KeyboardInterrupt(), "KeyboardInterrupt()"),
+        (Odd("secret"), "Odd()"),
     ],
 )
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -431,6 +437,32 @@ def test_a_function_that_wants_to_end_the_process_fails(
     with ThreadPoolExecutor(1) as threads:
         assert answer_of(threads.submit(receiver.handle, request).result()) == (500, "raised")
     assert reports.received == [{"success": False, "error": f"the function raised {says}"}]
+
+
+def test_a_plain_function_that_a_cancellation_escapes_fails(
+    cue: CueTasks, receiver: Receiver, reports: Reports
+) -> None:
+    @cue.schedule(cron="0 9 * * *")
+    def report() -> None:
+        raise asyncio.CancelledError
+
+    assert answer_of(receiver.handle(signed(envelope(attempt=3, payload=stamp_payload())))) == (500, "raised")
+    assert reports.received == [{"success": False, "error": "the function raised CancelledError()"}]
+
+
+def test_an_error_that_cannot_say_what_it_is_is_reported_by_its_type(
+    cue: CueTasks, receiver: Receiver, reports: Reports
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    @cue.schedule(cron="0 9 * * *")
+    def report() -> None:
+        raise Mute
+
+    assert answer_of(receiver.handle(signed(envelope(attempt=3, payload=stamp_payload())))) == (500, "raised")
+    assert reports.received == [{"success": False, "error": "Mute"}]
 
 
 def test_a_servers_way_to_end_its_process_is_not_held_up(cue: CueTasks, receiver: Receiver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import threading
@@ -59,10 +60,10 @@ def _run(task: AnyTask, bound: Bound, context: Context, stage: Stage, timeout: f
     except Exception as error:
         logger.exception("task %s raised, execution %s", task.name, context.execution_id)
         return stage.failure(error)
-    except (SystemExit, KeyboardInterrupt) as error:
-        if threading.current_thread() is threading.main_thread():
+    except BaseException as error:
+        if threading.current_thread() is threading.main_thread() and not isinstance(error, asyncio.CancelledError):
             raise  # it may be a server's way to end its process
-        logger.exception("task %s wanted to end the process, execution %s", task.name, context.execution_id)
+        logger.exception("task %s wanted to end more than its run, execution %s", task.name, context.execution_id)
         return stage.failure(ended(error))
     return succeeded(value)
 

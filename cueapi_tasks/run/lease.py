@@ -20,6 +20,7 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._failing = False
 
     def keep(self, token: str) -> None:
         """Keep a lease fresh until it is dropped."""
@@ -55,4 +56,8 @@ class LeaseKeeper:
         try:
             self._ledger.renew(tokens, lease=LEASE_SECONDS)
         except LedgerError as error:
-            logger.warning("the leases of %d runs could not be renewed: %s", len(tokens), error)
+            level = logging.DEBUG if self._failing else logging.WARNING  # once, and not every ten seconds
+            logger.log(level, "the leases of %d runs could not be renewed: %s", len(tokens), error)
+            self._failing = True
+        else:
+            self._failing = False

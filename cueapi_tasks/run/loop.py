@@ -48,7 +48,7 @@ class BackgroundLoop:
         with self._lock:
             if self._closed:
                 coroutine.close()
-                raise RunError("closed", "the receiver is closed and runs no async task any more")
+                raise RunError("closed", "this process is ending, and runs no async task any more")
             self._start()
             return asyncio.run_coroutine_threadsafe(_limited(coroutine, timeout), self._loop)
 

@@ -102,7 +102,11 @@ def describe(error: BaseException) -> str:
     """Return an exception's type and message, which is all that leaves the process; one of ours is its message."""
     if isinstance(error, RunError | PayloadError):
         return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # the user's own code, which may fail too
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _scrubbed(text: str, hidden: Iterable[str]) -> str:
