@@ -10,7 +10,14 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from cueapi import ConflictError, CueAPIError, CueNotFoundError, InvalidScheduleError
+from cueapi import (
+    APIConnectionError,
+    ConflictError,
+    CueAPIError,
+    CueNotFoundError,
+    InvalidArgumentError,
+    RateLimitError,
+)
 
 from .. import log
 from ..errors import LedgerError
@@ -27,6 +34,8 @@ IN_LINE_SECONDS = 5.0
 PURGE_SECONDS = 3600.0
 """Between two looks for executions that need not be kept any more."""
 BATCH = 100
+PASSING = (401, 403, 408, 425, 429)
+"""Refusals that may pass: the key can be put right, a limit ends."""
 
 logger = logging.getLogger("cueapi_tasks.run")
 
@@ -36,7 +45,11 @@ class Sent(Enum):
 
     ACCEPTED = "it has the outcome"
     REFUSED = "it will never take it"
-    LATER = "it could not be asked, or could not say"
+    LATER = "it could not say"
+    BUSY = "it could not be asked, and neither could it be for another outcome now"
+
+
+FINAL = (Sent.ACCEPTED, Sent.REFUSED)
 
 
 class Reporter:
@@ -57,7 +70,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._waiting = False
+        self._waiting = self._without_ledger = False
 
     def report(self, report: Report) -> None:
         """Try once, in line; what does not get through is tried again by a thread, which also purges now and then.
@@ -66,7 +79,7 @@ class Reporter:
         """
         if self._stop.is_set():
             return
-        if not self._send_and_note(report) or time.monotonic() >= self._purge_at:
+        if self._send_and_note(report) not in FINAL or time.monotonic() >= self._purge_at:
             self.catch_up()
 
     def catch_up(self) -> None:
@@ -114,33 +127,37 @@ class Reporter:
         try:
             due = [each for scope in self._scopes for each in self._ledger.unreported(scope, limit=BATCH)]
             left = [report for report in due if report.age >= min(IN_LINE_SECONDS, time.monotonic() - self._born)]
+            self._without_ledger = False
             return self._send_all(left) and len(left) == len(due) < BATCH
         except LedgerError as error:
-            logger.warning("outcomes wait to be reported: %s", error)
+            level = logging.DEBUG if self._without_ledger else logging.WARNING  # once, and not in each round
+            logger.log(level, "outcomes wait to be reported: %s", error)
+            self._without_ledger = True
             return False
 
     def _send_all(self, reports: Sequence[Report]) -> bool:
-        """Send each; once it is to stop, a failure is not followed by more, each of which takes its time."""
-        sent = True
+        """Send each, unless the API cannot be asked, or this is to stop: a failure may take its time."""
+        done = True
         for report in reports:
-            sent &= self._send_and_note(report)
-            if not sent and self._stop.is_set():
+            sent = self._send_and_note(report)
+            done &= sent in FINAL
+            if sent is Sent.BUSY or (not done and self._stop.is_set()):
                 break
-        return sent
+        return done
 
-    def _send_and_note(self, report: Report) -> bool:
+    def _send_and_note(self, report: Report) -> Sent:
         client = self._client()
         if client is None:
-            return True
+            return Sent.REFUSED
         sent = send(client, report, level=logging.DEBUG if self._waiting else logging.WARNING)
-        self._waiting = sent is Sent.LATER  # which is said once, and not in each round
+        self._waiting = sent not in FINAL  # which is said once, and not in each round
         if self._waiting:
-            return False
+            return sent
         try:
             self._ledger.reported(report.execution_id, accepted=sent is Sent.ACCEPTED)
         except LedgerError as error:
             logger.warning("an outcome was reported, but not noted, and will be sent again: %s", error)
-        return True
+        return sent
 
 
 def send(client: CueAPI, report: Report, *, level: int = logging.WARNING) -> Sent:
@@ -148,28 +165,27 @@ def send(client: CueAPI, report: Report, *, level: int = logging.WARNING) -> Sen
 
     `level` is that of the log when it has to wait.
     """
-    try:
-        return _send(client, report, level)
-    except (CueNotFoundError, InvalidScheduleError) as error:
-        log.event(logger, "outcome_refused", level=logging.WARNING, **_facts(report), error=str(error))
-        if isinstance(error, InvalidScheduleError) and report.outcome.evidence:
-            return send(client, replace(report, outcome=Outcome(success=report.outcome.success)))
-        return Sent.REFUSED
-
-
-def _send(client: CueAPI, report: Report, level: int) -> Sent:
     success = report.outcome.success
     try:
         client.executions.report_outcome(report.execution_id, success=success, **report.outcome.evidence)
     except ConflictError:
         return Sent.ACCEPTED  # the outcome is written once, and stands
-    except (CueNotFoundError, InvalidScheduleError):
-        raise
     except CueAPIError as error:
-        log.event(logger, "outcome_waits", level=level, **_facts(report), error=str(error))
-        return Sent.LATER
+        if not _is_refusal(error):
+            log.event(logger, "outcome_waits", level=level, **_facts(report), error=str(error))
+            return Sent.BUSY if isinstance(error, APIConnectionError | RateLimitError) else Sent.LATER
+        log.event(logger, "outcome_refused", level=logging.WARNING, **_facts(report), error=str(error))
+        if not report.outcome.evidence or isinstance(error, CueNotFoundError):
+            return Sent.REFUSED
+        return send(client, replace(report, outcome=Outcome(success=success)))
     log.event(logger, "reported", **_facts(report), success=success)
     return Sent.ACCEPTED
+
+
+def _is_refusal(error: CueAPIError) -> bool:
+    """Tell whether the same outcome would be refused again: the request is at fault, and no key, limit or server."""
+    status = error.status_code or (400 if isinstance(error, InvalidArgumentError) else 0)
+    return 400 <= status < 500 and status not in PASSING
 
 
 def _facts(report: Report) -> dict[str, Any]:
