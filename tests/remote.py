@@ -68,6 +68,8 @@ class Line(httpx.BaseTransport):
         self._inner = inner
         self.writes: list[str] = []
         self.requests = 0
+        self.refused = 0
+        """Answers of 429."""
         self.faults: dict[int, Fault] = {}
         self.rules: dict[str, Fault] = {}
         """What happens to each request whose method and path end so."""
@@ -83,7 +85,9 @@ class Line(httpx.BaseTransport):
         def send() -> httpx.Response:
             return self._inner.handle_request(request)
 
-        return send() if fault is None else fault(request, send)
+        answer = send() if fault is None else fault(request, send)
+        self.refused += answer.status_code == 429
+        return answer
 
     def close(self) -> None:
         self._inner.close()

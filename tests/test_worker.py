@@ -348,9 +348,9 @@ def test_heartbeats_stretch_within_the_rate_limit(app: CueTasks, report: Effects
         place.work(worker)
         for number in range(100):
             worker._claims.keep(f"e{number}", worker.id)
-        assert worker._claims._interval() == 200
+        assert worker._claims._interval() == 204  # with two of the worker's own, of 30 a minute
         assert worker._claims.room
-        for number in range(100, 130):
+        for number in range(100, 120):
             worker._claims.keep(f"e{number}", worker.id)
         assert worker._claims._interval() == 240
         assert not worker._claims.room
@@ -572,14 +572,3 @@ def test_an_idle_worker_costs_at_most_fourteen_requests_a_minute(app: CueTasks, 
         before = place.remote.line.requests
         place.work(worker, seconds=10 * MINUTE)
         assert place.remote.line.requests - before <= 140
-
-
-def test_a_worker_stays_within_a_rate_limit_of_sixty(app: CueTasks, report: Effects) -> None:
-    with workplace(app, limited(60)) as place:
-        fired = [place.fire() for _ in range(25)]
-        place.remote.wait(MINUTE)
-        worker = place.worker()
-        place.work(worker, seconds=5 * MINUTE)
-        place.remote.wait(MINUTE)
-        assert place.client.executions.list(status="success", limit=1).total == len(fired)
-    assert len(report.ran) == len(fired)

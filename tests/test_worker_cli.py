@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +160,36 @@ def test_a_rejected_key_ends_it_with_1_and_the_remedy(place: Place) -> None:
     assert code == 1
     assert "error [invalid_api_key]" in text
     assert "check CUEAPI_API_KEY" in text
+
+
+def test_every_line_of_its_log_is_json_to_the_end(place: Place) -> None:
+    (place.folder / "app.py").write_text(APP.replace('return "done"', 'raise ValueError("two\\nlines")'))
+    place.fire()
+    code, text = place.end("worker", "app", "--once", "--log-format", "json")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert code == 0
+    assert [line["event"] for line in lines if "traceback" not in line] == ["ran", "retry_waits"]
+    assert any("ValueError: two" in line.get("traceback", "") for line in lines)
+    rejected = place.end("worker", "app", "--log-format", "json", CUEAPI_API_KEY="cue_sk_" + "0" * 32)
+    last = json.loads(rejected[1].splitlines()[-1])
+    assert (rejected[0], last["event"], last["code"]) == (1, "failed", "invalid_api_key")
+
+
+def test_a_signal_while_the_app_is_imported_ends_it_with_0(place: Place) -> None:
+    (place.folder / "app.py").write_text(f"print('importing', flush=True)\n{APP}\ntime.sleep(3600)\n")
+    with place.run("worker", "app") as process:
+        read_until(process, "importing")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.slow
+def test_an_api_that_hangs_does_not_hold_up_the_end(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with place.run("worker", "app", CUEAPI_BASE_URL=url) as process, deaf.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(25.0) == 0
 
 
 def test_a_key_that_is_revoked_ends_it_with_1_though_a_run_goes_on(place: Place) -> None:

@@ -136,10 +136,14 @@ def test_the_container_and_the_crontab_start_the_worker() -> None:
 def test_every_option_and_every_event_of_the_worker_is_explained() -> None:
     shown = [each for each in cli.commands["worker"].params if isinstance(each, click.Option)]
     assert [name for each in shown for name in each.opts if f"| `{name}` |" not in WORKER] == []
-    names = ("worker", "intake", "holder", "claims", "runner", "report")
+    names = ("worker", "intake", "holder", "claims", "link", "runner", "report")
     sources = "".join((ROOT / "cueapi_tasks" / "run" / f"{name}.py").read_text("utf-8") for name in names)
     logged = {*re.findall(r'log\.event\(\s*logger,\s*"(\w+)"', sources)} - {"slow_run"}  # of webhooks alone
-    watched = {f"{what}_{state}" for what in ("api", "queue", "ledger") for state in ("unavailable", "available_again")}
+    watched = {
+        f"{what}_{state}"
+        for what in ("api", "queue", "ledger", "ledger_writing")
+        for state in ("unavailable", "available_again")
+    }
     assert [event for event in logged | watched if f"`{event}`" not in WORKER] == []
 
 

@@ -70,9 +70,12 @@ class Workplace:
         self.clock.advance(milliseconds=1)
         return self.client.cues.fire(self.cue_id(name), **options).id
 
-    def worker(self, app: CueTasks | None = None, *, slots: int = 10, **options: Any) -> Worker:
+    def worker(self, app: CueTasks | None = None, *, slots: int = 10, behind: float = 0.0, **options: Any) -> Worker:
+        """Return a worker whose clock is so many seconds behind the server's."""
         mine = app or self.app
-        clocks = Clocks(now=self.clock.timestamp, steady=self.clock.timestamp, sleep=self.remote.wait)
+        clocks = Clocks(
+            now=lambda: self.clock.timestamp() - behind, steady=self.clock.timestamp, sleep=self.remote.wait
+        )
         made = Worker(
             registry=mine.registry,
             owner=mine.owner,

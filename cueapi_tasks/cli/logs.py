@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 
 LOGGERS = ("cueapi_tasks", "cueapi_tasks.run", "cueapi_tasks.server")
 
@@ -21,17 +22,37 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({**line, **facts}, default=str)
 
 
+class TextFormatter(logging.Formatter):
+    """One line an event, whatever an error's text is; a traceback stands below it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return " ".join(super().formatMessage(record).splitlines())
+
+
 def log_to_stderr(*, as_json: bool) -> None:
     """Send every event from INFO on to standard error, once, whatever the app's own modules did to logging.
 
     Where they did nothing, what they log goes there too.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(capture=True)
+    threading.excepthook = _log_thread
     ours = logging.getLogger("cueapi_tasks")
     ours.handlers, ours.propagate = [handler], False
     ours.setLevel(logging.INFO)
     for name in LOGGERS:
         logging.getLogger(name).disabled = False  # as `dictConfig` leaves loggers that it does not name
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each request a second time
+
+
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, so that it is an event like any other."""
+    if ended.exc_value is not None:
+        name = "a thread" if ended.thread is None else ended.thread.name
+        logging.getLogger("cueapi_tasks").error("%s ended by an error", name, exc_info=ended.exc_value)

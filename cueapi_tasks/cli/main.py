@@ -203,13 +203,17 @@ def worker(
     grace: float,
     once: bool,
     log_format: str,
-) -> None:
+) -> int:
     """Pull executions of tasks with transport="worker" and run them; SIGTERM drains."""
     options = WorkerOptions(
         concurrency=concurrency, async_concurrency=async_concurrency, poll_interval=poll_interval, grace=grace
     )
     debug = click.get_current_context().find_root().params["debug"]
-    work.run_worker(load(app), options, once=once, log_format=log_format, explain=partial(_explain, debug=debug))
+    explain = partial(_explain, debug=debug)
+    try:
+        return work.run_worker(load(app), options, once=once, log_format=log_format, explain=explain)
+    except KeyboardInterrupt:  # before it took anything
+        return 0
 
 
 @cli.group()

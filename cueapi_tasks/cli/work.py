@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 from collections.abc import Callable
 
 from cueapi import CueAPIError
 
+from .. import log
 from ..app import CueTasks
 from ..errors import CueTasksError
 from ..run.worker import Worker, WorkerOptions
@@ -17,24 +19,36 @@ from .process import SIGNAL_SECONDS, exit_beside_threads, on_signal
 Explain = Callable[[CueTasksError | CueAPIError], None]
 """Says why the command ends."""
 
-TIMEOUT = 10.0
-"""Seconds that a request of the worker may take."""
+logger = logging.getLogger("cueapi_tasks.run")
 
 
-def run_worker(app: CueTasks, options: WorkerOptions, *, once: bool, log_format: str, explain: Explain) -> None:
-    """Run a worker until a signal, or with `once` until nothing is due."""
-    log_to_stderr(as_json=log_format == "json")
-    with connect(app.settings) as client:
-        worker = app.worker(client.with_options(timeout=TIMEOUT), options)
-        try:
-            _run(worker, once=once)
-        except (CueTasksError, CueAPIError) as error:
-            if worker.still_running:
-                explain(error)
-                exit_beside_threads(1)
-            raise
-        if worker.still_running:
-            exit_beside_threads(0)
+def run_worker(app: CueTasks, options: WorkerOptions, *, once: bool, log_format: str, explain: Explain) -> int:
+    """Run a worker until a signal, or with `once` until nothing is due; return the exit code."""
+    as_json = log_format == "json"
+    log_to_stderr(as_json=as_json)
+    explain = _log_failure if as_json else explain
+    try:
+        with connect(app.settings) as client:
+            return _work(app.worker(client, options), once=once, explain=explain)
+    except (CueTasksError, CueAPIError) as error:
+        explain(error)
+        return 1
+
+
+def _work(worker: Worker, *, once: bool, explain: Explain) -> int:
+    code = 0
+    try:
+        _run(worker, once=once)
+    except (CueTasksError, CueAPIError) as error:
+        explain(error)
+        code = 1
+    if not worker.idle:
+        exit_beside_threads(code)
+    return code
+
+
+def _log_failure(error: CueTasksError | CueAPIError) -> None:
+    log.event(logger, "failed", level=logging.ERROR, code=error.code or "api_error", error=str(error))
 
 
 def _run(worker: Worker, *, once: bool) -> None:

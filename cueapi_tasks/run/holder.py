@@ -70,9 +70,13 @@ class Holder:
         claims: Claims,
         runner: Runner,
         clocks: Clocks,
+        now: Callable[[], float],
     ) -> None:
+        """Take, besides its neighbours, `now`: the server's time in unix seconds."""
         self.given_back = False
         """Whether there may be something to take up in the ledger."""
+        self.waiting_level = logging.INFO
+        """How it is logged that something was taken up that goes on to wait."""
         self.troubled = False
         """Whether the API did not say if it granted a claim."""
         self._owner = owner
@@ -82,6 +86,7 @@ class Holder:
         self._claims = claims
         self._runner = runner
         self._clocks = clocks
+        self._now = now
         self._busy: set[str] = set()
         self._held: dict[str, Held] = {}
         self._later: dict[str, Parked] = {}
@@ -127,6 +132,7 @@ class Holder:
 
     def take(self, item: Claimable) -> None:
         """Take an execution that waits; one that is fired for later keeps no slot."""
+        self._claims.wait_for_turn()
         held = self._hold(item, 1, self._claims.worker_id)
         if held is None:
             return
@@ -144,11 +150,13 @@ class Holder:
         held = self._hold(Claimable.from_json(lapsed.delivery), lapsed.attempt, lapsed.delivery["worker_id"])
         if held is None:
             return
-        log.event(logger, "taken_up", **held.facts, retry_in=round(lapsed.retry_in, 3))
-        if not self._run_later(held, lapsed.retry_in):
+        later = self._run_later(held, lapsed.retry_in)
+        level = self.waiting_level if later else logging.INFO
+        log.event(logger, "taken_up", level=level, **held.facts, retry_in=round(lapsed.retry_in, 3))
+        if later:
+            self._claims.keep(held.id, held.worker_id, at_once=True)
+        else:
             self.resume(held)
-            return
-        self._claims.keep(held.id, held.worker_id, at_once=True)
 
     def resume(self, held: Held) -> None:
         """Run what was held for some time, if it is still ours."""
@@ -195,13 +203,15 @@ class Holder:
             starts=claim.starts,
             worker_id=worker_id,
         )
+        if (before := self._held.get(held.id)) is not None:  # whose lease ran out unnoticed
+            self._leases.drop(before.token)
         self._leases.keep(held.token)
         self._held[held.id] = held
         return held
 
     def _run_later(self, held: Held, delay: float) -> bool:
         """Park what is not due yet: a retry, or a fire for later."""
-        seconds = max(delay, held.item.scheduled_for.timestamp() - self._clocks.now())
+        seconds = max(delay, held.item.scheduled_for.timestamp() - self._now())
         if seconds > 0:
             self._park(held, seconds)
         return seconds > 0

@@ -83,7 +83,16 @@ class Intake:
         chance: Callable[[], float],
     ) -> None:
         self.ledger_watch = Watch("ledger")
-        self.source = Source(link, ours=lambda item: job_of(item) is not None, wanted=self._is_wanted, clocks=clocks)
+        """Of what the loop reads."""
+        self.writing_watch = Watch("ledger_writing")
+        """Of what the slots write."""
+        self.source = Source(
+            link,
+            ours=lambda item: job_of(item) is not None,
+            wanted=self._is_wanted,
+            takeable=lambda item: lanes.of(job_of(item)).free,
+            clocks=clocks,
+        )
         self._scopes = scopes
         self._job_of = job_of
         self._link = link
@@ -97,6 +106,8 @@ class Intake:
         self._backlog: Sequence[Claimable] = ()
         self._tried: dict[str, float] = {}
         self._left: set[tuple[str, str]] = set()
+        self._seen: dict[str, float] = {}
+        """When an execution was first seen that this code cannot run, in unix seconds."""
         self._failures = 0
         self._empty = False
         self._look_at = self._poll_at = self._fresh_until = clocks.steady()
@@ -125,7 +136,7 @@ class Intake:
         self.ledger_watch.answered()
         if self._link.watch.error is None:
             handed = [self._take_up(each) for each in lapsed]
-            self._holder.given_back |= not all(handed)
+            self._holder.given_back |= not all(handed) or len(handed) >= BATCH
 
     def _take_up(self, lapsed: Lapsed) -> bool:
         item = Claimable.from_json(lapsed.delivery)
@@ -154,6 +165,8 @@ class Intake:
     def _poll(self) -> None:
         now = self._clocks.steady()
         self._tried = {each: until for each, until in self._tried.items() if until > now}
+        forgotten = self._link.now() - 2 * LEAVE_SECONDS  # others took it
+        self._seen = {each: since for each, since in self._seen.items() if since > forgotten}
         try:
             self._backlog = self.source.poll()
         except CueAPIError as error:
@@ -164,7 +177,8 @@ class Intake:
         self._empty = not self._backlog
         now = self._clocks.steady()
         self._fresh_until = now + FRESH_SECONDS
-        self._poll_at = now + self._jittered(self._poll_interval) if self._empty else now
+        pause = self._poll_interval * (2 if self.source.crowded else 1)  # which costs about twice the requests
+        self._poll_at = now + self._jittered(pause) if self._empty else now
 
     def _backoff(self) -> float:
         self._failures += 1
@@ -186,8 +200,9 @@ class Intake:
     def _in_slot(self, execution_id: str, step: Step) -> None:
         try:
             step()
+            self.writing_watch.answered()
         except LedgerError as error:
-            self.ledger_watch.failed(error)
+            self.writing_watch.failed(error)
         except Exception:
             logger.exception("the execution %s is left to the next look at the ledger", execution_id)
         except BaseException as error:  # a thread of the pool would end the step without a word
@@ -206,7 +221,12 @@ class Intake:
     def _is_left(self, job: Job) -> bool:
         """Tell whether this code cannot run it, and newer code may still come that can."""
         misfit = job.misfit
-        if misfit is None or self._clocks.now() - job.delivery.scheduled_for.timestamp() >= LEAVE_SECONDS:
+        if misfit is None:
+            return False
+        delivery, now = job.delivery, self._link.now()
+        since = min(delivery.scheduled_for.timestamp(), self._seen.setdefault(delivery.execution_id, now))
+        if now - since >= LEAVE_SECONDS:
+            del self._seen[delivery.execution_id]
             return False
         self._say_left(job, misfit)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import random
+import re
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -77,7 +78,7 @@ class Worker:
     ) -> None:
         self.still_running: Sequence[str] = ()
         """The executions that a drain has not seen end."""
-        self.id = f"{owner.scope[:100]}-{platform.node()[:100]}-{uuid.uuid4().hex[:12]}"
+        self.id = f"{owner.scope[:100]}-{_host()}-{uuid.uuid4().hex[:12]}"
         self._registry = registry
         self._owner = owner
         self._former = former
@@ -94,7 +95,7 @@ class Worker:
             plain=Lane(self._options.concurrency, "run", self._wake.set),
             asynchronous=Lane(self._options.async_concurrency, "async", self._wake.set),
         )
-        self._link = Link(client, self._clocks, on_rejected=self.stop)
+        self._link = Link(client, self._clocks, on_rejected=self.stop, stopping=self._stop)
         self._leases = LeaseKeeper(ledger)
         self._claims = Claims(self._link, self.id, self._handlers(), self._clocks)
         self._holder = Holder(
@@ -105,6 +106,7 @@ class Worker:
             claims=self._claims,
             runner=Runner(ledger=ledger, reporter=reporter, stage=stage, clocks=self._clocks),
             clocks=self._clocks,
+            now=self._link.now,
         )
         self._intake = Intake(
             scopes=[each.scope for each in self._owners],
@@ -118,7 +120,8 @@ class Worker:
             clocks=self._clocks,
             chance=chance,
         )
-        self._catch_up_at = self._name_at = self._clocks.steady()
+        self._stop_at = self._catch_up_at = self._name_at = self._clocks.steady()
+        self._unforeseen: Exception | None = None
 
     def run(self, *, once: bool = False) -> Sequence[str]:
         """Work until `stop`, or with `once` until nothing is due; drain, and return what is `still_running`.
@@ -128,11 +131,13 @@ class Worker:
             CueAPIError: With `once`, the API could not be asked.
             LedgerError: With `once`, the ledger could not be used.
         """
-        self._level = logging.DEBUG if once else logging.INFO  # what cron calls is quiet
+        self._level = self._holder.waiting_level = logging.DEBUG if once else logging.INFO  # what cron calls is quiet
         self._start()
         while not self._stop.is_set():
             pause = self._turn()
-            if once and (self._intake.done or self._failure is not None):
+            if once and self._is_over:
+                self._claims.beat_all()
+                self.stop()
                 break
             self._clocks.wait(self._wake, pause)
             self._wake.clear()
@@ -144,6 +149,8 @@ class Worker:
 
     def stop(self) -> None:
         """Begin to drain; from any thread, but not from a signal's handler in the thread that runs."""
+        if not self._stop.is_set():
+            self._stop_at = self._clocks.steady()
         self._stop.set()
         self._wake.set()
 
@@ -161,8 +168,20 @@ class Worker:
         return self._intake.turn()
 
     @property
+    def idle(self) -> bool:
+        """Whether no thread of its slots is at work."""
+        return self._lanes.idle
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing is due, or what is cannot be had; what runs is waited for."""
+        return self._intake.done or (self._failure is not None and self.idle)
+
+    @property
     def _failure(self) -> Exception | None:
-        return self._link.watch.error or self._intake.ledger_watch.error
+        watches = (self._link.watch, self._intake.ledger_watch, self._intake.writing_watch)
+        failures = [*(watch.error for watch in watches), self._intake.source.failure, self._unforeseen]
+        return next((failure for failure in failures if failure is not None), None)
 
     def _start(self) -> None:
         tasks = ",".join(self._handlers())
@@ -177,11 +196,13 @@ class Worker:
 
     def _turn(self) -> float:
         """Do one turn; whatever fails in it fails no further."""
+        self._unforeseen = None
         try:
             return self.turn()
         except LedgerError as error:
             self._intake.ledger_watch.failed(error)
-        except Exception:
+        except Exception as error:
+            self._unforeseen = error
             logger.exception("the worker goes on after an error in its loop")
         return self._options.poll_interval
 
@@ -202,28 +223,30 @@ class Worker:
     def _drain(self) -> Sequence[str]:
         """Let runs end, give back what waits or goes on, and close; return what goes on."""
         log.event(logger, "draining", level=self._level, grace=self._options.grace)
-        deadline = self._clocks.steady() + self._options.grace
+        deadline = self._stop_at + self._options.grace
         self._holder.stop()
-        while not self._lanes.idle and (seconds := deadline - self._clocks.steady()) > 0:
+        while not self.idle and (seconds := deadline - self._clocks.steady()) > 0:
             self._clocks.wait(self._wake, seconds)
             self._wake.clear()
-        left = self._holder.abandon()
-        self._close(idle=self._lanes.idle)
+        self._close(patience=max(0.0, deadline - self._clocks.steady()))
+        left = self._holder.abandon()  # last: from then on another worker may begin what still runs here
+        if self.idle:
+            self._ledger.close()
         log.event(logger, "drained", level=logging.INFO if left else self._level, still_running=len(left))
         return left
 
-    def _close(self, *, idle: bool) -> None:
-        self._claims.close()
+    def _close(self, patience: float) -> None:
+        """End what this worker does beside its runs; what hangs in a call is waited for so many seconds."""
+        self._claims.close(patience)
         self._leases.close()
         self._lanes.plain.close()
         self._lanes.asynchronous.close()
-        if idle:
-            with suppress(CueAPIError):
-                self._claims.forget_worker()
+        if self.idle:
+            if self._link.watch.error is None:
+                with suppress(CueAPIError):
+                    self._claims.forget_worker()
             self._stage.loop.close()
         self._reporter.close()
-        if idle:
-            self._ledger.close()
 
     def _handlers(self) -> Sequence[str]:
         """Return the names of the tasks that workers run, as they stand in `payload.task`."""
@@ -231,6 +254,11 @@ class Worker:
         return [cue_name(self._owner, task.name, None) for task in pulled]
 
     def _job(self, item: Claimable, attempt: int = 1) -> Job | None:
-        now = datetime.fromtimestamp(self._clocks.now(), timezone.utc)
+        now = datetime.fromtimestamp(self._link.now(), timezone.utc)
         delivery = from_queue(item, self._owners, self._registry.find, attempt=attempt, now=now)
         return None if delivery is None else job_of(delivery, self._registry.get(delivery.task))
+
+
+def _host() -> str:
+    """Return this machine's name as it may stand in a header."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", platform.node()[:100])
