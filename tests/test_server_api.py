@@ -52,6 +52,13 @@ def create(http: httpx.Client, **changes: Any) -> dict[str, Any]:
     return created
 
 
+def nested(depth: int) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for _ in range(depth):
+        made = {"a": made}
+    return made
+
+
 def test_a_created_cue_has_the_documented_shape(http: httpx.Client) -> None:
     cue = create(http)
     assert cue.pop("id").startswith("cue_")
@@ -103,6 +110,7 @@ def test_a_created_cue_has_the_documented_shape(http: httpx.Client) -> None:
         ({"payload": []}, 422, "validation_error"),
         ({"payload": {"a": "b\0c"}}, 400, "invalid_payload"),
         ({"payload": {"a": "\ud800"}}, 400, "invalid_payload"),
+        ({"payload": nested(400)}, 400, "invalid_payload"),
         ({"payload": {"a": "é" * 600_000}}, 413, "request_too_large"),
         ({"payload": {str(n): 0 for n in range(98_000)}}, 400, "invalid_payload_size"),
         ({"retry": {"max_attempts": 11}}, 422, "validation_error"),

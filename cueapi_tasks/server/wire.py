@@ -6,9 +6,10 @@ import functools
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, TypeVar, cast
 
 from flask import Flask, Response, g, request
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,8 @@ from .rules import EVIDENCE, ApiError, Unchecked
 
 MAX_BODY = 1_048_576
 """Bytes of a request's body (section 4)."""
+MAX_DEPTH = 200
+"""How deep JSON may be nested, so that every answer that holds it can be written."""
 DROP_HEADER = "X-Drop-Connection"
 """Tells our HTTP server to close the connection without a word; never sent."""
 ECHO_HEADER = "X-CueAPI-Verify-Echo"
@@ -102,7 +105,23 @@ def _parsed(raw: bytes) -> Any:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise Unchecked(400, "invalid_payload", "Request body holds a value that JSON cannot carry") from error
+    if _is_deeper(value, MAX_DEPTH):
+        raise Unchecked(400, "invalid_payload", f"Request body is nested more than {MAX_DEPTH} deep")
     return value
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Tell whether JSON is nested more than so deep."""
+    level: list[Any] = [value]
+    for _ in range(most):
+        level = [*chain.from_iterable(map(_inside, level))]
+    return bool(level)
+
+
+def _inside(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("Json", value).values()
+    return cast("Iterable[Any]", value) if isinstance(value, list) else ()
 
 
 def _validated(schema: type[Body], value: object, where: str) -> Body:
