@@ -22,6 +22,11 @@ class Record:
     n: int
 
 
+class Mute:
+    def __str__(self) -> str:
+        raise KeyError
+
+
 @pytest.mark.parametrize(
     ("value", "evidence"),
     [
@@ -43,7 +48,11 @@ class Record:
         (object(), {}),
         (float("nan"), {}),
         ({"n": "x" * 10_240}, {}),
+        (Done(artifacts=["x" * 900_000], result="r"), {"result": "r"}),
+        (Done(result=Mute(), summary="s"), {"summary": "s"}),  # type: ignore[arg-type]
+        ((1 / each for each in (1, 0)), {}),
         ("a\0b\ud800", {"result": "ab?"}),
+        ({"a\0": ["b\0\ud800"]}, {"metadata": {"result": {"a": ["b?"]}}}),
     ],
 )
 def test_a_return_value_becomes_evidence_within_the_limits(value: Any, evidence: dict[str, Any]) -> None:

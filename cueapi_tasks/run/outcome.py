@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 import pydantic_core
 
@@ -22,8 +22,8 @@ MAX_IDENTIFIER: Mapping[str, int] = {
     "result_url": 2083,
 }
 """Characters over which a value is left out, since a cut one would name something else (contract, section 4)."""
-MAX_METADATA = 10_240
-"""Bytes of the metadata as ASCII JSON."""
+MAX_JSON: Mapping[str, int] = {"metadata": 10_240, "artifacts": 900_000}
+"""Bytes as ASCII JSON over which a value is left out; a whole request may have 1,048,576 (contract, section 4)."""
 
 DISCLOSURES = ("message", "type")
 """How much of an error may leave the process."""
@@ -138,15 +138,20 @@ def _within_limits(evidence: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _limited(name: str, value: Any) -> Any:
+    """Return a value as it is sent, or None for one that is left out."""
+    try:
+        return _sent(name, value)
+    except Exception as error:  # values say by code of the user's what they are
+        logger.warning("the outcome's %s is not JSON and was left out: %s", name, describe(error))
+        return None
+
+
+def _sent(name: str, value: Any) -> Any:
     if name in MAX_TEXT:
         return _clean(str(value))[: MAX_TEXT[name]]
     if name in MAX_IDENTIFIER:
         return _identifier(name, _clean(str(value)))
-    plain = _plain(name, value)
-    if name == "metadata" and plain is not None and len(json.dumps(plain)) > MAX_METADATA:
-        logger.warning("the outcome's metadata is over %d bytes of JSON and was left out", MAX_METADATA)
-        return None
-    return plain
+    return _plain(name, value)
 
 
 def _identifier(name: str, text: str) -> str | None:
@@ -157,14 +162,23 @@ def _identifier(name: str, text: str) -> str | None:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a value as JSON has it, models and dataclasses included; what JSON cannot say is left out."""
-    try:
-        plain = pydantic_core.to_jsonable_python(value)
-        json.dumps(plain, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        logger.warning("the outcome's %s is not JSON and was left out: %s", name, error)
+    """Return a value as JSON has it, models and dataclasses included."""
+    plain = _cleaned(pydantic_core.to_jsonable_python(value))
+    if len(json.dumps(plain, allow_nan=False)) > MAX_JSON[name]:
+        logger.warning("the outcome's %s is over %d bytes of JSON and was left out", name, MAX_JSON[name])
         return None
     return plain
+
+
+def _cleaned(value: Any) -> Any:
+    """Return JSON with each text in it cleaned."""
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, list):
+        return [_cleaned(each) for each in cast("Sequence[Any]", value)]
+    if isinstance(value, dict):
+        return {_clean(key): _cleaned(each) for key, each in cast("Mapping[str, Any]", value).items()}
+    return value
 
 
 def _clean(text: str) -> str:
