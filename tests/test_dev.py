@@ -15,7 +15,7 @@ from queue import Empty, Queue
 
 import pytest
 
-from cueapi import CueAPI
+from cueapi import AuthenticationError, CueAPI
 from cueapi_tasks.run.ledger.base import Answer, Claimed, Entry
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.outcome import Outcome
@@ -244,6 +244,27 @@ def test_the_server_alone_makes_a_key_once_and_keeps_it(run: Run, tmp_path: Path
     assert secret not in second.text
     with CueAPI(key, base_url=url) as client:
         assert client.me().email == "local@localhost"
+
+
+def test_a_restart_brings_no_revoked_key_and_no_former_secret_back(run: Run) -> None:
+    start = ("server", "--port", "0", "--data", "data", "--api-key", "cue_sk_1", "--webhook-secret", "s1")
+    first = run(*start)
+    with CueAPI("cue_sk_1", base_url=first.wait_for(r"CueAPI on (http://\S+),")[1]) as client:
+        secret = client.webhook_secret.regenerate(confirm=True)
+        headers = {"X-Confirm-Destructive": "true"}
+        key = client.http._client.post("/v1/auth/key/regenerate", headers=headers).json()["api_key"]
+    assert first.end(signal.SIGTERM) == 0
+    second = run(*start)
+    url = second.wait_for(r"CueAPI on (http://\S+),")[1]
+    with CueAPI("cue_sk_1", base_url=url) as revoked, pytest.raises(AuthenticationError):
+        revoked.me()
+    with CueAPI(key, base_url=url) as client:
+        assert client.webhook_secret.get() == secret
+    assert second.end(signal.SIGTERM) == 0
+    assert [*re.findall(r"regenerated_since given=(\w+)", second.text)] == ["webhook_secret", "api_key"]
+    third = run(*start[:-4], "--api-key", "cue_sk_3", "--webhook-secret", "s3")  # another one is meant
+    with CueAPI("cue_sk_3", base_url=third.wait_for(r"CueAPI on (http://\S+),")[1]) as client:
+        assert client.webhook_secret.get() == "s3"
 
 
 def test_the_server_takes_a_key_and_a_secret_and_refuses_a_taken_port(run: Run, tmp_path: Path) -> None:

@@ -59,8 +59,10 @@ def server(
             f"{host} can be reached from other machines: give --api-key (or CUEAPI_API_KEY, --credentials) on purpose",
         )
     folder = data or platformdirs.user_state_path("cueapi-tasks") / "server"
+    before = read_state(folder)
     running = Server(
         data=folder,
+        previous=before and Credentials(api_key=before.api_key, webhook_secret=before.webhook_secret),
         credentials=_kept(folder, key, webhook_secret or from_file.get("webhook_secret")),
         host=host,
         port=port,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -71,6 +72,7 @@ class Server:
         *,
         data: Path,
         credentials: Credentials,
+        previous: Credentials | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         profile: Profile | None = None,
@@ -78,6 +80,10 @@ class Server:
         allowed_hosts: Iterable[str] = (),
         allow_register: bool = False,
     ) -> None:
+        """Take, besides how it is reached, the credentials, and those that the start before was given.
+
+        What is given again does not undo what was regenerated through the API meanwhile.
+        """
         data.mkdir(parents=True, exist_ok=True)
         self._clock = clock or Clock()
         self._store = Store(data / DATABASE)
@@ -85,9 +91,8 @@ class Server:
         self._stopping = threading.Event()
         self.engine = Engine(self._store, profile, self._changed.set)
         self._scheduler = self.engine.scheduler
-        account = make_account(LOCAL_ACCOUNT, credentials.api_key, credentials.webhook_secret)
         with self._store.atomic():
-            self._store.put_account(account, digest(credentials.api_key))
+            self._settle_account(credentials, previous)
         self._client = make_client()
         self._pool = DaemonPool(DELIVERY_THREADS, "cueapi-tasks-delivery")
         self._loop = threading.Thread(target=self._run, name="cueapi-tasks-loop", daemon=True)
@@ -120,6 +125,19 @@ class Server:
         self._pool.stop(STOP_SECONDS)
         self._client.close()
         self._store.close()
+
+    def _settle_account(self, given: Credentials, previous: Credentials | None) -> None:
+        kept = self._store.account_by_email(LOCAL_ACCOUNT)
+        secret = given.webhook_secret
+        if kept is not None and previous is not None and secret == previous.webhook_secret != kept.webhook_secret:
+            log.event(logger, "regenerated_since", level=logging.WARNING, given="webhook_secret")
+            secret = kept.webhook_secret
+        if kept is None or previous is None or given.api_key != previous.api_key:
+            self._store.put_account(make_account(LOCAL_ACCOUNT, given.api_key, secret), digest(given.api_key))
+            return
+        if self._store.account_by_key(digest(given.api_key)) is None:
+            log.event(logger, "regenerated_since", level=logging.WARNING, given="api_key")
+        self._store.update_account(replace(kept, webhook_secret=secret))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
