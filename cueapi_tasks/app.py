@@ -18,6 +18,7 @@ from .declare import schedules
 from .declare.options import (
     TRANSPORTS,
     check_choice,
+    check_kinds,
     check_timeout,
     make_headers,
     make_on_failure,
@@ -172,6 +173,11 @@ class CueTasks:
 
         Raises `DeclarationError`, which says how to mend it, for anything that could never run.
         """
+        check_kinds(
+            cron=cron, every=every, at=at, timezone=timezone, name=name, task=task, payload=payload,
+            description=description, callback_headers=callback_headers, retry=retry, on_failure=on_failure,
+            paused=paused, was=was, max_late=max_late, timeout=timeout, adopts=adopts,
+        )  # fmt: skip
         zone = timezone or self.timezone
         when = make_schedule(cron=cron, every=every, at=at, zone=zone)
         policies = {"dst": dst, "late": late, "overlap": overlap, "after_crash": after_crash}
@@ -229,7 +235,7 @@ class CueTasks:
         environment = self.settings.environment
         return Owner(
             app=self.name,
-            environment=environment if environment is None else check_part(environment, "the environment"),
+            environment=environment and check_part(environment, "the environment (CUEAPI_ENVIRONMENT)"),
         )
 
     @property

@@ -121,6 +121,20 @@ def test_the_same_function_registering_again_replaces_as_on_a_reload(cue: CueTas
     assert [task.function for task in cue.tasks] == [again.function]
 
 
+def test_two_functions_of_one_name_in_one_module_are_said(cue: CueTasks, caplog: pytest.LogCaptureFixture) -> None:
+    @cue.schedule(cron="0 9 * * *")
+    def report() -> None: ...
+
+    first = report
+
+    @cue.schedule(cron="0 10 * * *")  # type: ignore[no-redef]
+    def report() -> None: ...
+
+    assert [task.function for task in cue.tasks] == [report.function]
+    assert first is not report
+    assert "the task 'report' is declared twice in" in caplog.text
+
+
 def test_a_module_run_as_main_and_imported_by_name_registers_once(cue: CueTasks) -> None:
     source = "def report() -> None: ..."
     for name in ("__main__", "app"):

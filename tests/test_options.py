@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import zoneinfo
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
 
@@ -42,6 +43,51 @@ class Returns:
     """An object whose call returns evidence."""
 
     def __call__(self) -> Done: ...  # type: ignore[empty-body]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("every", 60),
+        ("cron", 5),
+        ("at", 1),
+        ("retry", 3),
+        ("on_failure", "me@x.example"),
+        ("was", ["a", "b"]),
+        ("timezone", zoneinfo.ZoneInfo("Europe/Berlin")),
+        ("timeout", "1m"),
+        ("payload", [1]),
+        ("paused", "yes"),
+        ("callback_headers", ["a"]),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(argument: str, value: Any) -> None:
+    schedule: Any = CueTasks("billing").schedule
+    with pytest.raises(DeclarationError, match=argument) as refused:
+        schedule(**({"cron": "0 9 * * *"} | {argument: value}))(plain)
+    assert refused.value.code == f"bad_{argument}"
+
+
+class Yields:
+    """An object whose call gives a generator."""
+
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+def yields() -> Iterator[int]:
+    yield 1
+
+
+async def yields_later() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [yields, yields_later, Yields(), functools.partial(yields)])
+def test_a_generator_is_no_task_since_nobody_would_run_it(function: Callable[..., Any]) -> None:
+    with pytest.raises(DeclarationError, match="use return") as refused:
+        CueTasks("billing").schedule(cron="0 9 * * *", task="t")(function)
+    assert refused.value.code == "generator_function"
 
 
 def of_new_york(cron: str) -> Recurring:

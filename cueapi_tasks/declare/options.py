@@ -28,6 +28,37 @@ CHOICES: Mapping[str, Sequence[str]] = {
 }
 
 
+_MAPPING = (Mapping, "a dict")
+_TEXT = (str, "text")
+KINDS: Mapping[str, tuple[Any, str]] = {
+    "cron": (str, "text, as in cron='0 9 * * 1-5'"),
+    "every": (str | timedelta, "text or a timedelta, as in every='15m'"),
+    "at": (str | datetime, "text or a datetime, as in at='2027-03-01T09:00'"),
+    "timezone": (str, "the name of an IANA zone, as in timezone='Europe/Berlin'"),
+    "name": _TEXT,
+    "task": _TEXT,
+    "payload": (Mapping, "a dict of the function's arguments by name"),
+    "description": _TEXT,
+    "callback_headers": _MAPPING,
+    "retry": (Mapping, "a dict, as in retry={'max_attempts': 3, 'backoff_minutes': [1, 5]}"),
+    "on_failure": (Mapping, "a dict, as in on_failure={'email': True}"),
+    "paused": (bool, "True or False"),
+    "was": (str, "one former name; a schedule has one"),
+    "max_late": (str | int | float | timedelta, "text, a timedelta or seconds, as in max_late='10m'"),
+    "timeout": (int | float, "a number of seconds"),
+    "adopts": (str, "the name of a cue"),
+}
+"""What each argument of a declaration is, where something else would only fail further on."""
+
+
+def check_kinds(**given: object) -> None:
+    """Raise `DeclarationError` for an argument of the wrong kind."""
+    for name, value in given.items():
+        kind, form = KINDS[name]
+        if value is not None and not isinstance(value, kind):
+            raise DeclarationError(f"bad_{name}", f"{name}={value!r} is none: it takes {form}")
+
+
 def make_schedule(
     *, cron: str | None, every: str | timedelta | None, at: str | datetime | None, zone: str
 ) -> schedules.Schedule:
@@ -136,8 +167,19 @@ def make_headers(value: Mapping[str, str] | None, what: str) -> Mapping[str, str
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Tell whether calling the function gives a coroutine, a partial or a callable object included."""
+    return any(map(inspect.iscoroutinefunction, _called(function)))
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Tell whether calling the function gives a generator, which nobody would run."""
+    kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_kind(each) for is_kind in kinds for each in _called(function))
+
+
+def _called(function: Callable[..., Any]) -> Sequence[Any]:
+    """Return what may be called in the end: the function of a partial, the method of a callable object."""
     plain = inspect.unwrap(getattr(function, "func", function))
-    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
+    return plain, getattr(plain, "__call__", None)  # noqa: B004
 
 
 def _may_return_done(function: Callable[..., Any]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from ..errors import DuplicateTaskError
 from .spec import CueSpec, Owner, check_length
 from .task import AnyTask
+
+logger = logging.getLogger("cueapi_tasks.declare")
 
 
 class Registry:
@@ -23,6 +26,11 @@ class Registry:
                 "duplicate_task",
                 f"two functions declare the task {task.name!r}: {other.place} and {task.place}; "
                 "rename one, or give it task=",
+            )
+        if other is not None and _line(other) != _line(task):
+            logger.warning(
+                "the task %r is declared twice in %s, in lines %s and %s, and the second stands; rename one",
+                *(task.name, task.place, _line(other), _line(task)),
             )
         self._refuse_double_schedules(task, owner)
         self._tasks[task.name] = task
@@ -70,6 +78,11 @@ def _same(one: AnyTask, other: AnyTask) -> bool:
         return True
     # `python app.py` imports the module as __main__, and again under its own name where another module imports it
     return _code(one) is not None and _code(one) == _code(other)
+
+
+def _line(task: AnyTask) -> int | None:
+    code = getattr(task.function, "__code__", None)
+    return None if code is None else code.co_firstlineno
 
 
 def _code(task: AnyTask) -> tuple[str, str] | None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from ..errors import DeclarationError, PayloadError
 from .binding import RESERVED_KEYS, Binder
+from .options import is_generator
 from .policy import Policy
 from .schedules import Schedule
 from .spec import CueSpec, OnFailure, Owner, Retry, check_part, cue_name
@@ -136,6 +137,10 @@ def task_of(function: Callable[P, R], name: str | None) -> Task[P, R]:
     own = name or getattr(function, "__name__", "")
     if not callable(function) or not own:
         raise DeclarationError("not_a_function", f"{function!r} cannot be a task; decorate a function, or give task=")
+    if is_generator(function):
+        raise DeclarationError(
+            "generator_function", f"task {own!r}: a function with yield would never run to its end; use return"
+        )
     return Task(function, check_part(own, "the task's name"), (), Binder(function))
 
 
