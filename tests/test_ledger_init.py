@@ -28,7 +28,24 @@ def test_the_command_makes_the_table_in_postgresql_and_may_be_run_again(
         assert ledger.unreported("nobody", limit=1) == []
 
 
-def test_other_ledgers_need_no_such_step(tmp_path: Path) -> None:
-    assert main(["ledger", "init", written(tmp_path, "memory:")]) == 0
-    assert main(["ledger", "init", written(tmp_path, f"sqlite:///{tmp_path / 'ledger.db'}")]) == 0
-    assert not (tmp_path / "ledger.db").exists()
+@pytest.mark.parametrize("url", ["memory:", "sqlite:///{folder}/ledger.db"])
+def test_other_ledgers_need_no_such_step_and_are_looked_at(tmp_path: Path, url: str) -> None:
+    assert main(["ledger", "init", written(tmp_path, url.format(folder=tmp_path))]) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("rubbish", "unknown_ledger"),
+        ("mysql://host/0", "unknown_ledger"),
+        ("sqlite:/x", "bad_ledger"),
+        ("sqlite:////proc/none/ledger.db", "ledger_unavailable"),
+        ("redis://127.0.0.1:1/0", "ledger_unavailable"),
+        ("postgresql://127.0.0.1:1/none", "ledger_unavailable"),
+    ],
+)
+def test_a_ledger_that_cannot_be_used_is_not_called_ready(
+    tmp_path: Path, url: str, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ledger", "init", written(tmp_path, url)]) == 1
+    assert f"[{code}]" in capsys.readouterr().err

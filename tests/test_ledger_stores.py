@@ -103,11 +103,6 @@ def test_a_missing_library_names_the_extra(library: str, url: str, extra: str, m
     assert caught.value.code == "missing_extra"
 
 
-def test_only_postgresql_has_to_be_initialised(tmp_path: Path) -> None:
-    init_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    assert [*tmp_path.iterdir()] == []
-
-
 # SQLite
 
 

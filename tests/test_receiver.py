@@ -159,7 +159,12 @@ def test_a_task_unknown_to_this_code_is_left_to_newer_code_and_a_failure_at_the_
     ],
 )
 def test_a_delivery_is_run_only_by_its_app_and_environment(
-    cue: CueTasks, receiver: Receiver, payload: dict[str, Any], name: str, status: int
+    cue: CueTasks,
+    receiver: Receiver,
+    payload: dict[str, Any],
+    name: str,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls = declare(cue, lambda ctx: None)
     response = receiver.handle(signed(envelope(name, payload=payload)))
@@ -167,6 +172,7 @@ def test_a_delivery_is_run_only_by_its_app_and_environment(
     assert len(calls) == (status == 200)
     if status == 404:
         assert answer_of(response) == (404, "other_environment")
+        assert f"reason=other_environment cue={ascii(name) if ' ' in name else name} here=billing" in caplog.text
 
 
 @pytest.mark.parametrize(

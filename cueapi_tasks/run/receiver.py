@@ -37,10 +37,12 @@ logger = logging.getLogger("cueapi_tasks.run")
 class Refused(Exception):
     """A request that runs nothing; becomes the answer."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, **facts: str) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.facts = facts
+        """What the log says besides; the answer tells nobody."""
 
 
 class Receiver:
@@ -71,8 +73,7 @@ class Receiver:
         self._clocks = clocks or Clocks()
         self._runner = Runner(ledger=ledger, reporter=reporter, stage=self._stage, clocks=self._clocks)
         self._caught_up = False
-        self._looked = False
-        self._warned = False
+        self._looked = self._warned = self._mismatched = False
 
     def handle(self, request: Request) -> Response:
         """Return the answer; every status and reason is in the documentation's table."""
@@ -82,7 +83,7 @@ class Receiver:
             self.catch_up()
             claim = self._claim(job)
         except Refused as refused:
-            return refusal(refused.status, refused.reason)
+            return refusal(refused.status, refused.reason, **refused.facts)
         if isinstance(claim, Finished):
             return Response(status=claim.answer.status, json=claim.answer.body)
         return self._settle(job, claim, self._run(job, claim))
@@ -113,7 +114,7 @@ class Receiver:
         self._import()
         delivery = from_webhook(webhook_delivery, self._owners, self._registry.find)
         if delivery is None:
-            raise Refused(404, "other_environment")
+            raise Refused(404, "other_environment", cue=webhook_delivery.name, here=self._owner.scope)
         return job_of(delivery, self._registry.get(delivery.task))
 
     def _verify(self, request: Request, secrets: Sequence[str]) -> webhook.WebhookDelivery:
@@ -122,6 +123,7 @@ class Receiver:
         except Refused as refused:
             newer = self._secrets.refreshed() if refused.reason == "bad_signature" else secrets
             if newer == secrets:
+                self._explain_mismatch(refused.reason)
                 raise
         return self._authentic(request, newer)
 
@@ -136,6 +138,15 @@ class Receiver:
             )
         except WebhookVerificationError as error:
             raise Refused(400 if error.reason in BAD_BODIES else 401, error.reason) from error
+
+    def _explain_mismatch(self, reason: str) -> None:
+        """Say once what a signature may mean that does not match."""
+        if reason == "bad_signature" and not self._mismatched:
+            self._mismatched = True
+            logger.warning(
+                "a signature does not match: if CueAPI sent it, CUEAPI_WEBHOOK_SECRET is not what it signs with; "
+                "was that rotated? CueTasks(refresh_secret=True) learns a new one"
+            )
 
     def _warn_of_processes(self, request: Request) -> None:
         """Say once that a ledger in memory cannot see what other worker processes run."""
@@ -194,9 +205,9 @@ class Receiver:
             return delivery.attempt < delivery.max_attempts
 
 
-def refusal(status: int, reason: str) -> Response:
-    """Return the answer to a request that runs nothing, and log it."""
+def refusal(status: int, reason: str, **facts: str) -> Response:
+    """Return the answer to a request that runs nothing, and log it with further facts."""
     level = logging.WARNING if status < 500 else logging.ERROR
-    log.event(logger, "refused", level=level, status=status, reason=reason)
+    log.event(logger, "refused", level=level, status=status, reason=reason, **facts)
     headers = {"Allow": "POST"} if status == 405 else {}
     return Response(status=status, json={"status": "refused", "reason": reason}, headers=headers)

@@ -106,7 +106,8 @@ class Reporter:
     def _loop(self) -> None:
         while True:
             done = self._round()
-            self._purge()
+            if not self._without_ledger:
+                self._purge()
             if done or self._stop.wait(RETRY_SECONDS):
                 return
 
@@ -131,7 +132,7 @@ class Reporter:
             return self._send_all(left) and len(left) == len(due) < BATCH
         except LedgerError as error:
             level = logging.DEBUG if self._without_ledger else logging.WARNING  # once, and not in each round
-            logger.log(level, "outcomes wait to be reported: %s", error)
+            logger.log(level, "whether outcomes wait to be reported cannot be read: %s", error)
             self._without_ledger = True
             return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ...config import sqlite_path
@@ -31,23 +32,24 @@ def open_ledger(url: str) -> Ledger:
         return _redis(url)
     if scheme in _POSTGRES:
         return _postgres(url)
+    if scheme == "sqlite":
+        raise ConfigurationError("bad_ledger", f"{url!r} names no file; write sqlite:///path, with three slashes")
     known = "sqlite:///path/to/ledger.db, memory:, redis://host/0 or postgresql://host/database"
     raise ConfigurationError("unknown_ledger", f"the ledger {scheme!r} is not known; use {known}")
 
 
 def init_ledger(url: str) -> None:
-    """Make what the ledger of a URL must find on its first use: a table in PostgreSQL, in any other nothing.
+    """Make what the ledger of a URL must find on its first use, in PostgreSQL a table, and see that it can be used.
 
     Raises:
         ConfigurationError: As `open_ledger` does.
-        LedgerError: The table could not be made.
+        LedgerError: The table could not be made, or the ledger not be read.
     """
     if url.partition(":")[0] in _POSTGRES:
-        ledger = _postgres(url)
-        try:
+        with closing(_postgres(url)) as ledger:
             ledger.init()
-        finally:
-            ledger.close()
+    with closing(open_ledger(url)) as opened:
+        opened.unreported("", limit=1)
 
 
 def _redis(url: str) -> Ledger:
