@@ -62,6 +62,11 @@ def default_ledger(name: str) -> str:
     return f"sqlite:///{platformdirs.user_state_path('cueapi-tasks') / name}.db"
 
 
+def django_settings() -> str | None:
+    """Return the module that DJANGO_SETTINGS_MODULE names."""
+    return os.environ.get("DJANGO_SETTINGS_MODULE") or None
+
+
 def app_variable() -> str | None:
     """Return the app that the environment names for the command line."""
     return os.environ.get(APP_VARIABLE) or None

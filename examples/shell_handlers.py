@@ -52,4 +52,5 @@ def read_outcome(file: Path) -> dict[str, Any]:
 )
 def backup(target: str, region: str, ctx: Context) -> Done:
     """Back the database up each night."""
-    return run_command(["sh", "backup.sh", target], ctx, timeout=600, env={"REGION": region})
+    command = ["sh", "backup.sh", target]
+    return run_command(command, ctx, timeout=600, cwd="/srv/billing", env={"REGION": region})

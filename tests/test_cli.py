@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +75,39 @@ def test_an_app_that_cannot_be_loaded_is_one_clear_message(
     assert f"error [{code}]" in captured.err
     assert says in captured.err
     assert "cueapi_tasks/cli" not in captured.err
+
+
+def test_a_declaration_that_cannot_be_is_one_line_with_its_place(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "bad.py").write_text(APP.replace("0 9", "61 9"))
+    assert main(["plan", "bad.py"]) == 1
+    first, last = capsys.readouterr().err.splitlines()[-2:]
+    assert first.startswith(f"{project / 'bad.py'}:5: [bad_cron] cron '61 9 * * *'")
+    assert last.startswith("error [import_failed]")
+
+
+def test_django_is_set_up_before_the_app_is_imported(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "app.py").write_text(f"from django.apps import apps\nassert apps.ready\n{APP}")
+    (project / "site_settings.py").write_text("INSTALLED_APPS = []")
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "site_settings"}
+    command = [sys.executable, "-m", "cueapi_tasks", "next", "app"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "no_such_settings")
+    broken = subprocess.run(command, cwd=project, env=os.environ, capture_output=True, text=True)
+    assert broken.returncode == 1
+    assert "what DJANGO_SETTINGS_MODULE names could not be imported" in broken.stderr
+
+
+@pytest.mark.parametrize("command", [["dev", "app", "--data"], ["server", "--port", "0", "--data"]])
+def test_a_directory_that_cannot_be_written_is_one_clear_message(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main([*command, "/proc/none"]) == 1
+    assert "error [data_unusable]: /proc/none cannot be written" in capsys.readouterr().err
 
 
 def test_an_app_is_named_by_argument_environment_or_pyproject(

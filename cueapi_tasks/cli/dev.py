@@ -30,7 +30,7 @@ from .deploy import Wishes, finish, look
 from .listing import print_table
 from .narrate import Narrator
 from .process import SIGNAL_SECONDS, exit_beside_threads
-from .state import State, read_state, write_state
+from .state import State, make_folder, read_state, write_state
 
 Made = TypeVar("Made")
 Retries = Callable[[str], bool]
@@ -128,7 +128,7 @@ def _state(folder: Path) -> State:
     state = read_state(folder)
     if state is not None:
         return state
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     (folder.parent if folder.parent.name == ".cueapi" else folder).joinpath(".gitignore").write_text("*\n", "utf-8")
     new = make_credentials()
     return State(api_key=new.api_key, webhook_secret=new.webhook_secret)

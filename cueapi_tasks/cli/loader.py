@@ -15,7 +15,7 @@ import pydantic.dataclasses
 
 from .. import config
 from ..app import CueTasks
-from ..errors import AppLoadError
+from ..errors import AppLoadError, CueTasksError
 from ..run import include
 
 if sys.version_info >= (3, 11):
@@ -23,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LIBRARY = Path(config.__file__).parent
 HOW = "name it as module:attribute or path.py:attribute"
 
 
@@ -51,6 +52,8 @@ def load(reference: str | None) -> CueTasks:
             'or write app = "..." under [tool.cueapi-tasks] in pyproject.toml',
         )
     target, attribute = _split(named)
+    if config.django_settings() is not None:
+        _set_up_django()
     module = _import_path(Path(target)) if target.endswith(".py") else _import_module(target)
     app = _pick(module, attribute, named)
     _include(app)
@@ -66,17 +69,24 @@ def project(path: Path = Path("pyproject.toml")) -> Project:
         tools = _TABLE.validate_python(document.get("tool", {}))
         return _PROJECT.validate_python(tools.get("cueapi-tasks", {}))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AppLoadError("bad_pyproject", f"pyproject.toml cannot be read: {error}") from error
+        raise AppLoadError("bad_pyproject", f"pyproject.toml cannot be read: {error}") from None
     except pydantic.ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise AppLoadError("bad_pyproject", f"pyproject.toml, [tool.cueapi-tasks]: {faults}") from error
+        raise AppLoadError("bad_pyproject", f"pyproject.toml, [tool.cueapi-tasks]: {faults}") from None
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback of an error in the user's module, without the frames that lead to it."""
+    """Return the traceback of an error in the user's module, without the frames that lead to it.
+
+    Of an error that this library raised only the place in the module and what it says are left.
+    """
     trace = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
+    if isinstance(error, CueTasksError) and trace is not None:
+        frames = traceback.extract_tb(trace)
+        theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(LIBRARY)] or frames
+        return f"{theirs[-1].filename}:{theirs[-1].lineno}: [{error.code}] {error}"
     return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
 
 
@@ -121,6 +131,15 @@ def _import_module(name: str) -> ModuleType:
         raise _import_failed(name) from error
     except Exception as error:
         raise _import_failed(name) from error
+
+
+def _set_up_django() -> None:
+    """Make models usable in tasks; a module that Django's own way leads to, such as wsgi.py, does it by itself."""
+    _put_first(Path.cwd())
+    try:
+        importlib.import_module("django").setup()
+    except Exception as error:
+        raise _import_failed("what DJANGO_SETTINGS_MODULE names") from error
 
 
 def _include(app: CueTasks) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+from datetime import datetime, timezone
 
 LOGGERS = ("cueapi_tasks", "cueapi_tasks.run", "cueapi_tasks.server")
 
@@ -16,7 +17,9 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         facts = getattr(record, "facts", None) or {"message": record.getMessage()}
-        line = {"time": self.formatTime(record), "level": record.levelname, "event": getattr(record, "event", "log")}
+        moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        event = getattr(record, "event", "log")
+        line = {"time": moment.replace("+00:00", "Z"), "level": record.levelname, "event": event}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps({**line, **facts}, default=str)

@@ -23,6 +23,7 @@ from .._sdk import REMEDY, RIVALS
 from ..app import CueTasks
 from ..errors import AppLoadError, CueTasksError
 from ..run.ledger import init_ledger
+from ..run.ledger.urls import without_secrets
 from ..run.worker import WorkerOptions
 from . import deploy as deploying
 from . import listing, work
@@ -224,10 +225,10 @@ def ledger() -> None:
 @ledger.command()
 @APP
 def init(app: str | None) -> None:
-    """Make the ledger's table in PostgreSQL; the other ledgers need no such step."""
+    """Make the ledger's table in PostgreSQL, and see that the ledger, of any kind, can be used."""
     where = load(app).settings.ledger
     init_ledger(where)
-    click.echo(f"the {where.partition(':')[0]} ledger is ready")
+    click.echo(f"the ledger {without_secrets(where)} is ready")
 
 
 cli.add_command(serving.server)

@@ -62,7 +62,7 @@ def server(
     before = read_state(folder)
     running = Server(
         data=folder,
-        previous=before and Credentials(api_key=before.api_key, webhook_secret=before.webhook_secret),
+        previous=None if before is None else Credentials(api_key=before.api_key, webhook_secret=before.webhook_secret),
         credentials=_kept(folder, key, webhook_secret or from_file.get("webhook_secret")),
         host=host,
         port=port,

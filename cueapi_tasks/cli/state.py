@@ -35,9 +35,21 @@ def read_state(folder: Path) -> State | None:
         ) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make the directory, or raise `ServerStartError` if that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ServerStartError(
+            "data_unusable", f"{folder} cannot be written: {error.strerror}; give another directory with --data"
+        ) from error
+
+
 def write_state(folder: Path, state: State) -> None:
     """Keep the settings, readable by their owner alone; a crash leaves the old file or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     draft = folder / f"{FILE}.{os.getpid()}"
     draft.touch(mode=0o600)
     with draft.open("w", encoding="utf-8") as file:
