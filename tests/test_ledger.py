@@ -22,6 +22,7 @@ from cueapi_tasks.run.ledger.base import (
     Ledger,
     Running,
 )
+from cueapi_tasks.run.ledger.tokens import make_token
 from cueapi_tasks.run.outcome import Outcome
 
 from .stores import Store
@@ -369,6 +370,11 @@ def test_who_gave_it_back_owns_nothing(ledger: Ledger) -> None:
     ledger.release("e1", token, max_attempts=3)
     refuse_all(ledger, token)
     assert claim(ledger).starts == 2
+
+
+def test_what_the_store_has_lost_is_still_its_owners_to_report(ledger: Ledger) -> None:
+    assert ledger.finish("lost", make_token("lost"), OK, DONE)
+    assert ledger.unreported("billing", limit=1) == []
 
 
 def refuse_all(ledger: Ledger, token: str) -> None:

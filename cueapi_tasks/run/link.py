@@ -42,18 +42,23 @@ class Watch:
     def __init__(self, what: str) -> None:
         self._what = what
         self.error: Exception | None = None
+        self._lock = threading.Lock()
 
     def failed(self, error: Exception) -> None:
         """Note a failure."""
-        known, self.error = self.error, error
-        if known is None:
+        if self._changed(error):
             log.event(logger, f"{self._what}_unavailable", level=logging.ERROR, error=str(error))
 
     def answered(self) -> None:
         """Note that it answered."""
-        known, self.error = self.error, None
-        if known is not None:
+        if self.error is not None and self._changed(None):
             log.event(logger, f"{self._what}_available_again")
+
+    def _changed(self, error: Exception | None) -> bool:
+        """Note how it is, and tell whether that is news."""
+        with self._lock:
+            known, self.error = self.error, error
+        return (known is None) != (error is None)
 
 
 class Link:

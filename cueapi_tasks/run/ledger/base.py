@@ -148,7 +148,10 @@ class Ledger(Protocol):
         ...
 
     def finish(self, execution_id: str, token: str, answer: Answer, outcome: Outcome) -> bool:
-        """Record how it ended, its outcome still to be reported; False if another owner has it now."""
+        """Record how it ended, its outcome still to be reported; False if another owner has it now.
+
+        What the store has lost nobody else has: then it is True, though nothing is recorded.
+        """
         ...
 
     def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:

@@ -105,7 +105,7 @@ class MemoryLedger:
         """Record the end; see `Ledger.finish`."""
         with self._lock:
             if (row := self._owned(execution_id, token)) is None:
-                return False
+                return execution_id not in self._rows
             row.state, row.owner, row.answer, row.outcome = "finished", None, answer, outcome
             row.finished_at = time.monotonic()
             del self._unfinished[execution_id]

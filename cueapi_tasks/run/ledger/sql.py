@@ -21,6 +21,7 @@ _INSERT = """
 _LOOK = """
     SELECT *, owner IS NOT NULL AND lease_until > {now} AS held
     FROM {table} WHERE execution_id = ?{for_update}"""
+_KNOWN = "SELECT 1 FROM {table} WHERE execution_id = ?"
 _SEE = "UPDATE {table} SET attempt = ? WHERE execution_id = ?"
 _HOLD = """
     UPDATE {table}
@@ -156,7 +157,7 @@ class SqlLedger(ABC):
     def finish(self, execution_id: str, token: str, answer: Answer, outcome: Outcome) -> bool:
         """Record the end, in one statement; see `Ledger.finish`."""
         ended = (answer.status, json.dumps(answer.body), dump_outcome(outcome))
-        return self._change(_FINISH, (*ended, execution_id, token)) == 1
+        return self._change(_FINISH, (*ended, execution_id, token)) == 1 or not self._all(_KNOWN, (execution_id,))
 
     def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
         """Return what nobody holds; see `Ledger.lapsed`."""
