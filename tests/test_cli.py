@@ -110,6 +110,22 @@ def test_a_directory_that_cannot_be_written_is_one_clear_message(
     assert "error [data_unusable]: /proc/none cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["dev", "app", "--exit"], "give --now too"),
+        (["server", "--port", "99999"], "99999 is not in the range"),
+        (["server", "--credentials", "app.json"], "it has neither of the two keys"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], command: list[str], says: str
+) -> None:
+    (project / "app.json").write_text('{"key": 1}')
+    assert main(command) == 1
+    assert says in capsys.readouterr().err
+
+
 def test_an_app_is_named_by_argument_environment_or_pyproject(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,12 @@ def test_adopts_takes_over_a_cue_of_any_name_and_renames_it(worlds: Worlds) -> N
     assert in_sync(world)
 
 
+def test_an_adopts_that_names_no_cue_is_warned_about(worlds: Worlds) -> None:
+    world = worlds(declare(CueTasks("billing"), adopts="nightly thign"))
+    made = world.plan(adopt=True)
+    assert (actions(made), [each.code for each in made.warnings]) == ({NAME: "create"}, ["nothing_to_adopt"])
+
+
 def test_a_cue_of_another_transport_cannot_be_adopted(worlds: Worlds) -> None:
     world = worlds(declare(CueTasks("billing")))
     world.client.cues.create(NAME, cron="0 9 * * *", transport="worker")

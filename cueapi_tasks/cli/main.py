@@ -89,6 +89,8 @@ def cli(debug: bool) -> None:
 )
 def dev(app: str | None, fire_now: bool, exit_after: bool, data: Path | None) -> int:
     """Run an app on this machine alone: server, receiver, worker and deploy in one process."""
+    if exit_after and not fire_now:
+        raise click.UsageError("--exit ends when the runs fired at the start have ended: give --now too")
     try:
         return run_dev(load(app), data=data, fire_now=fire_now, exit_after=exit_after)
     except KeyboardInterrupt:

@@ -19,12 +19,13 @@ from .logs import log_to_stderr
 from .process import SIGNAL_SECONDS, on_signal
 from .state import State, read_state, write_state
 
+PORT = click.IntRange(0, 65_535)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8700, show_default=True, help="The port to listen on; 0 takes a free one.")
+@click.option("--port", type=PORT, default=8700, show_default=True, help="The port to listen on; 0 takes a free one.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The directory that keeps everything.")
 @click.option("--api-key", envvar="CUEAPI_API_KEY", help="The key that clients send; made and shown once if not given.")
 @click.option("--webhook-secret", envvar="CUEAPI_WEBHOOK_SECRET", help="What deliveries are signed with; likewise.")
@@ -98,6 +99,8 @@ def _kept(folder: Path, api_key: str | None, webhook_secret: str | None) -> Cred
 def _read_credentials(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text("utf-8"))
+        if not {"api_key", "webhook_secret"} & {*found}:
+            raise ValueError("it has neither of the two keys")
         return {name: str(found[name]) for name in ("api_key", "webhook_secret") if found.get(name)}
     except (ValueError, AttributeError, TypeError) as error:
         raise ServerStartError(

@@ -236,3 +236,8 @@ def _warnings(made: Plan) -> Iterator[Warned]:
             code="older_revision",
             message=f"this code is revision {made.revision}, older than the deployed {made.highest}: a rollback?",
         )
+    for change in made.of(Action.CREATE):
+        adopts = change.spec and change.spec.adopts
+        if adopts is not None:
+            message = f"no cue is called {adopts!r}: {change.name} is a new one, beside whatever ran before"
+            yield Warned(code="nothing_to_adopt", message=message)
