@@ -356,6 +356,41 @@ def test_heartbeats_stretch_within_the_rate_limit(app: CueTasks, report: Effects
         assert not worker._claims.room
 
 
+def test_heartbeats_are_sent_for_the_worker_with_its_tasks_and_for_each_run(app: CueTasks, report: Effects) -> None:
+    with workplace(app) as place:
+        worker, other = place.worker(), place.worker()
+        report.answers = [lambda: place.pass_time(600, worker)]
+        fired = place.fire()
+        before = len(place.remote.line.writes)
+        place.work(worker, seconds=MINUTE)
+        sent = place.remote.line.writes[before:]
+        assert 18 <= sent.count("POST /v1/worker/heartbeat") <= 24  # in eleven minutes
+        assert 9 <= sent.count(f"POST /v1/executions/{fired}/heartbeat") <= 10  # in ten
+        listed = next(each for each in place.client.workers.list() if each.worker_id == worker.id)
+        assert listed.handlers == ["billing/report"]
+        assert worker.id != other.id
+
+
+def test_a_run_whose_claim_the_server_gave_up_is_reported_all_the_same(
+    app: CueTasks, report: Effects, caplog: pytest.LogCaptureFixture
+) -> None:
+    with workplace(app, CORE_PROFILE) as place:
+        worker = place.worker()
+
+        def outlive_the_claim() -> None:
+            place.remote.line.rules["/heartbeat"] = unreachable
+            place.pass_time(6 * MINUTE, worker)
+            place.remote.line.rules.clear()
+            place.pass_time(2 * MINUTE, worker)
+
+        report.answers = [outlive_the_claim]
+        fired = place.fire()
+        place.work(worker, seconds=MINUTE)
+        assert place.succeeded(fired)
+    assert report.attempts == [1]
+    assert len(events(caplog, "claim_lost")) == 1
+
+
 @BOTH
 def test_what_is_fired_for_later_is_kept_until_then_and_uses_no_slot(
     app: CueTasks, report: Effects, profile: Profile | None

@@ -33,7 +33,8 @@ JITTER = 0.2
 """By which part a pause between polls may be longer, so that many workers do not poll together."""
 TRIED_SECONDS = 10.0
 """How long an execution that was tried is left alone in the queue: another worker holds it, or the ledger is away."""
-BATCH = 100
+BATCH = 1000
+"""How many of those one look shows."""
 
 JobOf = Callable[[Claimable], Job | None]
 """Returns what this code declares for an execution; None if it is not this app's."""
@@ -136,7 +137,7 @@ class Intake:
         self.ledger_watch.answered()
         if self._link.watch.error is None:
             handed = [self._take_up(each) for each in lapsed]
-            self._holder.given_back |= not all(handed) or len(handed) >= BATCH
+            self._holder.given_back |= not all(handed)
 
     def _take_up(self, lapsed: Lapsed) -> bool:
         item = Claimable.from_json(lapsed.delivery)
@@ -226,7 +227,6 @@ class Intake:
         delivery, now = job.delivery, self._link.now()
         since = min(delivery.scheduled_for.timestamp(), self._seen.setdefault(delivery.execution_id, now))
         if now - since >= LEAVE_SECONDS:
-            del self._seen[delivery.execution_id]
             return False
         self._say_left(job, misfit)
         return True
