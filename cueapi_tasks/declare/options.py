@@ -28,7 +28,6 @@ CHOICES: Mapping[str, Sequence[str]] = {
 }
 
 
-_MAPPING = (Mapping, "a dict")
 _TEXT = (str, "text")
 KINDS: Mapping[str, tuple[Any, str]] = {
     "cron": (str, "text, as in cron='0 9 * * 1-5'"),
@@ -39,7 +38,7 @@ KINDS: Mapping[str, tuple[Any, str]] = {
     "task": _TEXT,
     "payload": (Mapping, "a dict of the function's arguments by name"),
     "description": _TEXT,
-    "callback_headers": _MAPPING,
+    "callback_headers": (Mapping, "a dict of texts by name"),
     "retry": (Mapping, "a dict, as in retry={'max_attempts': 3, 'backoff_minutes': [1, 5]}"),
     "on_failure": (Mapping, "a dict, as in on_failure={'email': True}"),
     "paused": (bool, "True or False"),
