@@ -127,11 +127,15 @@ class Http:
             response = self._ask(call)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Failure(_no_answer(error, self._client), Loss.NOT_SENT) from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # a host that cannot be
+            raise _no_answer(error, self._client) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise _Failure(_no_answer(error, self._client), Loss.UNKNOWN) from error
         return _read(response)
 
     def _ask(self, call: Call) -> httpx.Response:
+        if self._client.is_closed:
+            raise errors.APIConnectionError("the client is closed")
         with self._client.stream(
             call.method,
             call.path,

@@ -12,6 +12,7 @@ import httpx
 
 from ._http import Call, Http, LastAnswer
 from ._retry import Repeat, RetryPolicy
+from .exceptions import InvalidArgumentError
 from .models import Account, Usage
 from .resources.account import AlertsResource, WebhookSecretResource, WorkersResource
 from .resources.cues import CuesResource
@@ -46,9 +47,14 @@ class CueAPI:
         key = api_key or os.environ.get("CUEAPI_API_KEY")
         if not key:
             raise ValueError("api_key is required: pass it, or set CUEAPI_API_KEY")
+        if not key.isascii() or not key.isprintable():
+            raise InvalidArgumentError("api_key must be ASCII: it goes into a header", field="api_key")
         url = base_url or os.environ.get("CUEAPI_BASE_URL") or DEFAULT_BASE_URL
         client = http_client or httpx.Client(timeout=timeout)
-        client.base_url = httpx.URL(url.rstrip("/").removesuffix("/v1"))
+        try:
+            client.base_url = httpx.URL(url.rstrip("/").removesuffix("/v1"))
+        except httpx.InvalidURL as error:
+            raise InvalidArgumentError(f"base_url {url!r} is no URL: {error}", field="base_url") from error
         client.headers.update({"Authorization": f"Bearer {key}", "User-Agent": USER_AGENT})
         self.base_url = str(client.base_url).rstrip("/")
         self._over(Http(client, RetryPolicy(max_retries=max_retries)))

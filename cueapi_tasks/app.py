@@ -121,7 +121,9 @@ class CueTasks:
             "callback": callback,
             "api_key": api_key,
             "base_url": base_url,
-            "webhook_secret": webhook_secret,
+            "webhook_secret": webhook_secret
+            if webhook_secret is None or isinstance(webhook_secret, str)
+            else tuple(webhook_secret),
             "ledger": ledger,
         }
         self._overrides: dict[str, Value] = {}

@@ -85,4 +85,4 @@ def _one(value: Value, name: str) -> str | None:
 
 def _several(value: Value) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else value or ()
-    return tuple(part.strip() for part in parts if part.strip())
+    return tuple(part.strip() for part in parts if part and part.strip())

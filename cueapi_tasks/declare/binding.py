@@ -135,7 +135,7 @@ def _validator(function: Callable[..., Any], annotation: Any) -> Validator:
         return pydantic.TypeAdapter(annotation).validator.validate_python
     except pydantic.PydanticUserError as error:
         raise PayloadError(
-            "unusable_annotation",
+            "unresolved_annotation" if error.code == "class-not-fully-defined" else "unusable_annotation",
             f"{_name(function)}: pydantic cannot validate {annotation!r}; "
             "annotate with types that JSON can fill, or take payload: dict",
         ) from error

@@ -193,7 +193,7 @@ def _may_return_done(function: Callable[..., Any]) -> bool:
         if isinstance(annotation, types.UnionType) or _is_union(annotation)
         else (annotation,)
     )
-    return any(option in (Any, object, Done) for option in options)
+    return any(option in (Any, object) or (isinstance(option, type) and issubclass(option, Done)) for option in options)
 
 
 def _is_union(annotation: Any) -> bool:

@@ -46,6 +46,13 @@ def decide(policy: Policy, schedule: Schedule | None, scheduled_for: datetime, n
         return LATE
     if not isinstance(schedule, Recurring):
         return RUN
+    try:
+        return _of_slot(policy, schedule, scheduled_for, now)
+    except OverflowError:  # a moment at an end of the calendar is no slot
+        return RUN
+
+
+def _of_slot(policy: Policy, schedule: Recurring, scheduled_for: datetime, now: datetime) -> str:
     # whether it is a slot is asked last: that takes longer than all the rest of a request
     if policy.dst == "once" and is_second_copy(schedule, scheduled_for) and is_slot(schedule, scheduled_for):
         return DST

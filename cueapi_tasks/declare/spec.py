@@ -21,6 +21,9 @@ DEFAULT_BACKOFF_MINUTES = (1, 5, 15)
 _TEXTS, _TEXT = ("app", "env", "task", "schedule", "paused_by", "digests"), {str, type(None)}
 _NUMBERS, _NUMBER = ("max_attempts", "revision"), {int, type(None)}
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
+_PARTS = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+){3}")
+MOST_ATTEMPTS = 1000
+"""More than any server makes of one execution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +161,10 @@ def read_stamp(payload: Mapping[str, Any]) -> Stamp | None:
     app, environment, task, schedule, paused_by, digests = texts
     max_attempts, revision = numbers
     if not app or not task:
+        return None
+    if not _PARTS.fullmatch(f"{app}/{task}/{environment or '-'}/{schedule or '-'}"):
+        return None
+    if not 0 <= (max_attempts or 0) <= MOST_ATTEMPTS:
         return None
     return Stamp(
         app=app,

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cueapi import InvalidArgumentError
+
 from ..config import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +24,11 @@ def outcome_client(settings: Settings) -> CueAPI | None:
     if settings.api_key is None:
         logger.warning("no outcome is reported: set CUEAPI_API_KEY")
         return None
-    return _connect(settings.api_key, settings.base_url)
+    try:
+        return _connect(settings.api_key, settings.base_url)
+    except InvalidArgumentError as error:
+        logger.error("no outcome is reported: %s; check CUEAPI_API_KEY and CUEAPI_BASE_URL", error)
+        return None
 
 
 def secret_reader(settings: Settings) -> Callable[[], str] | None:

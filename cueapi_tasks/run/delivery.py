@@ -90,8 +90,13 @@ class Job:
             return error
         return None
 
-    def decide(self) -> str:
-        """Return `run`, or the policy that leaves the run out; now is when the attempt was signed or taken up."""
+    def decide(self) -> str | None:
+        """Return `run`, or the policy that leaves the run out; now is when the attempt was signed or taken up.
+
+        Code that does not know the task decides nothing: newer code may know what its policies are.
+        """
+        if self.task is None:
+            return None
         schedule = None if self.declared is None else self.declared.schedule
         return decide(self.policy, schedule, self.delivery.scheduled_for, self.delivery.signed_at)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
-import threading
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..declare.binding import Bound
 from ..declare.context import Context
 from ..declare.task import AnyTask
 from ..errors import NonRetriableError, PayloadError, RunError
-from .hooks import Hooks
+from .hooks import Hooks, ends_process
 from .loop import BackgroundLoop, ended
 from .outcome import Disclosure, Result, failed, succeeded
 
@@ -57,14 +56,16 @@ def _run(task: AnyTask, bound: Bound, context: Context, stage: Stage, timeout: f
     except NonRetriableError as error:
         logger.warning("task %s failed for good: %s", task.name, error)
         return stage.failure(error, status=422, reason="non_retriable", final=True)
-    except Exception as error:
-        logger.exception("task %s raised, execution %s", task.name, context.execution_id)
-        return stage.failure(error)
     except BaseException as error:
-        if threading.current_thread() is threading.main_thread() and not isinstance(error, asyncio.CancelledError):
-            raise  # it may be a server's way to end its process
-        logger.exception("task %s wanted to end more than its run, execution %s", task.name, context.execution_id)
-        return stage.failure(ended(error))
+        if ends_process(error):
+            raise
+        facts = {"task": task.name, "execution_id": context.execution_id, "attempt": context.attempt}
+        logger.exception(
+            "task %(task)s raised, execution %(execution_id)s, attempt %(attempt)d",
+            facts,
+            extra={"event": "raised", "facts": facts},
+        )
+        return stage.failure(error if isinstance(error, Exception) else ended(error))
     return succeeded(value)
 
 
@@ -73,7 +74,11 @@ def _call(task: AnyTask, bound: Bound, context: Context, stage: Stage, timeout: 
     with stage.hooks.around():
         stage.hooks.before(context)
         value = task.function(*bound.args, **bound.kwargs)
-        if inspect.iscoroutine(value):
-            value = stage.loop.run(value, timeout)
+        if inspect.isawaitable(value):
+            value = stage.loop.run(_awaited(value), timeout)
         stage.hooks.after(context, value)
     return value
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -62,5 +64,13 @@ def check_hook(hook: Hook) -> Hook:
 def _guarded(hook: Callable[..., object], *arguments: Any) -> None:
     try:
         hook(*arguments)
-    except Exception:
+    except BaseException as error:
+        if ends_process(error):
+            raise
         logger.exception("the hook %s raised", getattr(hook, "__qualname__", hook))
+
+
+def ends_process(error: BaseException) -> bool:
+    """Tell whether an error may be a server's way to end its process: it comes in the main thread, as signals do."""
+    plain = isinstance(error, Exception | asyncio.CancelledError)
+    return not plain and threading.current_thread() is threading.main_thread()

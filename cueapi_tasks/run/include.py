@@ -37,7 +37,7 @@ class Includes:
         """Load, and tell whether it went well; a module's own error is logged with its traceback."""
         try:
             self.load()
-        except Exception:
+        except (Exception, SystemExit):
             logger.exception("a module that include= names could not be imported; nothing runs until it can")
             return False
         return True

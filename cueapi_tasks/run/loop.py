@@ -71,10 +71,16 @@ class BackgroundLoop:
 
 
 async def _limited(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:
+    """Await it for so long; a `TimeoutError` of the function's own is none of ours."""
+    running = asyncio.ensure_future(_lasting(coroutine))
     try:
-        return await asyncio.wait_for(_lasting(coroutine), timeout)
-    except asyncio.TimeoutError as error:
-        raise TimeoutError(str(error) or f"the function ran longer than timeout={timeout} s") from error
+        await asyncio.wait([running], timeout=timeout)
+        if running.done():
+            return running.result()
+    finally:
+        running.cancel()
+    await asyncio.wait([running])
+    raise TimeoutError(f"the function ran longer than timeout={timeout} s")
 
 
 async def _lasting(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -25,6 +25,8 @@ MAX_IDENTIFIER: Mapping[str, int] = {
 MAX_JSON: Mapping[str, int] = {"metadata": 10_240, "artifacts": 900_000}
 """Bytes as ASCII JSON over which a value is left out; a whole request may have 1,048,576 (contract, section 4)."""
 
+KINDS: Mapping[str, type] = {"metadata": dict, "artifacts": list}
+
 DISCLOSURES = ("message", "type")
 """How much of an error may leave the process."""
 
@@ -70,7 +72,7 @@ class Disclosure:
         """Return the text of an error as the API gets it; a `RunError`'s is ours, and says nothing of the user's."""
         if self.errors == "type" and not isinstance(error, RunError):
             return type(error).__name__
-        return _scrubbed(describe(error), self.hidden())
+        return _scrubbed(_clean(describe(error)), self.hidden())
 
 
 def succeeded(value: Any) -> Result:
@@ -155,6 +157,9 @@ def _sent(name: str, value: Any) -> Any:
 
 
 def _identifier(name: str, text: str) -> str | None:
+    if name == "result_url" and not text.startswith(("http://", "https://")):
+        logger.warning("the outcome's result_url does not begin with https:// and was left out")
+        return None
     if len(text) <= MAX_IDENTIFIER[name]:
         return text
     logger.warning("the outcome's %s is over %d characters and was left out", name, MAX_IDENTIFIER[name])
@@ -164,6 +169,9 @@ def _identifier(name: str, text: str) -> str | None:
 def _plain(name: str, value: Any) -> Any:
     """Return a value as JSON has it, models and dataclasses included."""
     plain = _cleaned(pydantic_core.to_jsonable_python(value))
+    if not isinstance(plain, KINDS[name]):
+        logger.warning("the outcome's %s is no %s and was left out", name, KINDS[name].__name__)
+        return None
     if len(json.dumps(plain, allow_nan=False)) > MAX_JSON[name]:
         logger.warning("the outcome's %s is over %d bytes of JSON and was left out", name, MAX_JSON[name])
         return None

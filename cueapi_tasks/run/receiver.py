@@ -20,13 +20,13 @@ from .ledger.base import LEASE_SECONDS, Claimed, Finished, Ledger
 from .ledger.memory import MemoryLedger
 from .outcome import Result
 from .report import Reporter
-from .runner import Clocks, Runner, entry_of
+from .runner import PAUSE_SECONDS, SLOW_SECONDS, Clocks, Runner, entry_of
 from .secrets import Secrets
 
 WAIT_SECONDS = 15.0
 """How long a redelivery waits for the answer of the run that is going on."""
-PAUSE_SECONDS = 0.25
-"""Between two looks at the ledger."""
+CATCH_UP_SECONDS = 60.0
+"""Between two looks for outcomes that another process left unreported."""
 
 BAD_BODIES = ("invalid_json", "not_a_delivery")
 """Verification's reasons for authentic bytes that are not a delivery."""
@@ -72,11 +72,12 @@ class Receiver:
         self._leases = LeaseKeeper(ledger)
         self._clocks = clocks or Clocks()
         self._runner = Runner(ledger=ledger, reporter=reporter, stage=self._stage, clocks=self._clocks)
-        self._caught_up = False
+        self._catch_up_at = self._clocks.steady()
         self._looked = self._warned = self._mismatched = False
 
     def handle(self, request: Request) -> Response:
         """Return the answer; every status and reason is in the documentation's table."""
+        began = self._clocks.steady()
         try:
             job = self._accept(request)
             self._warn_of_processes(request)
@@ -85,13 +86,15 @@ class Receiver:
         except Refused as refused:
             return refusal(refused.status, refused.reason, **refused.facts)
         if isinstance(claim, Finished):
+            self._reporter.catch_up()
             return Response(status=claim.answer.status, json=claim.answer.body)
-        return self._settle(job, claim, self._run(job, claim))
+        return self._settle(job, claim, self._run(job, claim), until=began + SLOW_SECONDS)
 
     def catch_up(self) -> None:
-        """Report in the background, once, what an earlier process could not; the first request does it too."""
-        if not self._caught_up:
-            self._caught_up = True
+        """Report in the background, now and then, what another process could not; requests do it too."""
+        now = self._clocks.steady()
+        if now >= self._catch_up_at:
+            self._catch_up_at = now + CATCH_UP_SECONDS
             self._reporter.catch_up()
 
     def close(self) -> None:
@@ -106,7 +109,7 @@ class Receiver:
             raise Refused(405, "method_not_allowed")
         if request.oversized:
             raise Refused(413, "body_too_large")
-        secrets = self._secrets.current()
+        secrets = self._secrets.current() or self._secrets.refreshed()
         if not secrets:
             logger.error("no webhook secret is configured: set CUEAPI_WEBHOOK_SECRET; nothing runs until then")
             raise Refused(503, "no_secret")
@@ -190,19 +193,21 @@ class Receiver:
         finally:
             self._leases.drop(claim.token)
 
-    def _settle(self, job: Job, claim: Claimed, result: Result) -> Response:
-        """Give a failure with attempts left back, or write the end down and report it; then answer."""
+    def _settle(self, job: Job, claim: Claimed, result: Result, *, until: float) -> Response:
+        """Give a failure with attempts left back, or write the end down and report it by then; then answer."""
         if not result.final and self._released(job.delivery, claim):
             return Response(status=result.status, json={"status": "retry", "reason": result.reason})
-        answer = self._runner.end(job, claim, result)
+        answer = self._runner.end(job, claim, result, until=until)
         return Response(status=answer.status, json=answer.body)
 
     def _released(self, delivery: Delivery, claim: Claimed) -> bool:
+        """Give it back, so that the next attempt is no crash; tell whether one may come."""
+        execution_id, most = delivery.execution_id, delivery.max_attempts
         try:
-            return self._ledger.release(delivery.execution_id, claim.token, max_attempts=delivery.max_attempts)
+            return self._runner.written(lambda: self._ledger.release(execution_id, claim.token, max_attempts=most))
         except LedgerError as error:
             logger.warning("a failed run keeps its lease until it ends by itself: %s", error)
-            return delivery.attempt < delivery.max_attempts
+            return delivery.attempt < most
 
 
 def refusal(status: int, reason: str, **facts: str) -> Response:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cueapi import (
     APIConnectionError,
+    AuthenticationError,
     ConflictError,
     CueAPIError,
     CueNotFoundError,
@@ -21,6 +22,7 @@ from cueapi import (
 
 from .. import log
 from ..errors import LedgerError
+from .account import REPORT_TIMEOUT
 from .ledger.base import KEEP_SECONDS, Ledger, Report
 from .outcome import Outcome
 
@@ -29,11 +31,15 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 10.0
 """Between two rounds over the outcomes that could not be reported."""
+LEAST_SECONDS = 1.0
+"""Below this there is no time to report in line."""
 IN_LINE_SECONDS = 5.0
 """An outcome younger than this is being reported by the request that made it."""
 PURGE_SECONDS = 3600.0
 """Between two looks for executions that need not be kept any more."""
 BATCH = 100
+BLOCKING = (APIConnectionError, AuthenticationError, RateLimitError)
+"""Failures that the next outcome would meet too."""
 PASSING = (401, 403, 408, 425, 429)
 """Refusals that may pass: the key can be put right, a limit ends."""
 
@@ -70,21 +76,24 @@ class Reporter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._waiting = self._without_ledger = False
+        self._waiting = self._without_ledger = self._asked = False
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Report, *, within: float | None = None) -> None:
         """Try once, in line; what does not get through is tried again by a thread, which also purges now and then.
 
-        Once this is closed it stays in the ledger.
+        Where hardly any of the seconds is left `within` which it should be done, the thread tries first. Once this is
+        closed it stays in the ledger.
         """
         if self._stop.is_set():
             return
-        if self._send_and_note(report) not in FINAL or time.monotonic() >= self._purge_at:
+        too_late = within is not None and within < LEAST_SECONDS
+        if too_late or self._send_and_note(report, within) not in FINAL or time.monotonic() >= self._purge_at:
             self.catch_up()
 
     def catch_up(self) -> None:
         """Report in the background what is still due in the ledger, until nothing is."""
         with self._lock:
+            self._asked = True
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._loop, name="cueapi-tasks-reports", daemon=True)
                 self._thread.start()
@@ -92,8 +101,8 @@ class Reporter:
     def close(self) -> None:
         """Stop the background thread; what is due stays in the ledger."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        if (thread := self._thread) is not None:
+            thread.join()
         if (client := self._connected and self._connected[0]) is not None:
             client.close()
 
@@ -105,11 +114,19 @@ class Reporter:
 
     def _loop(self) -> None:
         while True:
+            self._asked = False
             done = self._round()
             if not self._without_ledger:
                 self._purge()
-            if done or self._stop.wait(RETRY_SECONDS):
+            if (done and self._may_end()) or self._stop.wait(0.0 if done else RETRY_SECONDS):
                 return
+
+    def _may_end(self) -> bool:
+        """Tell whether nobody asked for another round meanwhile; from then on a new thread is made for the next."""
+        with self._lock:
+            if not self._asked:
+                self._thread = None
+            return not self._asked
 
     def _purge(self) -> None:
         if time.monotonic() < self._purge_at:
@@ -146,10 +163,12 @@ class Reporter:
                 break
         return done
 
-    def _send_and_note(self, report: Report) -> Sent:
+    def _send_and_note(self, report: Report, within: float | None = None) -> Sent:
         client = self._client()
         if client is None:
             return Sent.REFUSED
+        if within is not None and within < REPORT_TIMEOUT:
+            client = client.with_options(timeout=within)
         sent = send(client, report, level=logging.DEBUG if self._waiting else logging.WARNING)
         self._waiting = sent not in FINAL  # which is said once, and not in each round
         if self._waiting:
@@ -174,7 +193,7 @@ def send(client: CueAPI, report: Report, *, level: int = logging.WARNING) -> Sen
     except CueAPIError as error:
         if not _is_refusal(error):
             log.event(logger, "outcome_waits", level=level, **_facts(report), error=str(error))
-            return Sent.BUSY if isinstance(error, APIConnectionError | RateLimitError) else Sent.LATER
+            return Sent.BUSY if isinstance(error, BLOCKING) else Sent.LATER
         log.event(logger, "outcome_refused", level=logging.WARNING, **_facts(report), error=str(error))
         if not report.outcome.evidence or isinstance(error, CueNotFoundError):
             return Sent.REFUSED

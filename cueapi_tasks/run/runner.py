@@ -59,14 +59,18 @@ class Runner:
         _log_run(job.delivery, result, self._clocks.steady() - started)
         return result
 
-    def end(self, job: Job, claim: Claimed, result: Result) -> Answer:
-        """Write the end down and report it, unless another owner has the execution now; return the answer."""
+    def end(self, job: Job, claim: Claimed, result: Result, *, until: float | None = None) -> Answer:
+        """Write the end down and report it, unless another owner has the execution now; return the answer.
+
+        Where somebody waits for that until a moment on the steady clock, the report may follow later.
+        """
         status = "success" if result.outcome.success else "failure"
         answer = Answer(status=result.status, body={"status": status, "reason": result.reason})
         if self._finished(job.delivery, claim, answer, result.outcome):
             delivery = job.delivery
             self._reporter.report(
-                Report(execution_id=delivery.execution_id, task=delivery.task, outcome=result.outcome)
+                Report(execution_id=delivery.execution_id, task=delivery.task, outcome=result.outcome),
+                within=None if until is None else until - self._clocks.steady(),
             )
             if result.cause is not None:
                 self._stage.hooks.failed(context_of(job, claim), result.cause)
@@ -87,16 +91,32 @@ class Runner:
     def _finished(self, delivery: Delivery, claim: Claimed, answer: Answer, outcome: Outcome) -> bool:
         """Write the end down; True if this run's outcome is the one to report.
 
-        When the ledger cannot be written any more the outcome is reported all the same: the function has run.
+        When the ledger cannot be written any more the outcome is reported all the same: the function has run. So it is
+        after a failure of which nobody knows what it wrote.
         """
+        failures: list[LedgerError] = []
+        try:
+            done = self.written(
+                lambda: self._ledger.finish(delivery.execution_id, claim.token, answer, outcome), failures.append
+            )
+        except LedgerError as error:
+            logger.error("the end of %s could not be written down: %s", delivery.execution_id, error)
+            return True
+        if not done and not failures:
+            lost = "another process took it, since this one's lease had run out; its outcome counts"
+            log.event(logger, "run_lost", level=logging.WARNING, **_facts(delivery), why=lost)
+        return done or bool(failures)
+
+    def written(self, write: Callable[[], bool], failed: Callable[[LedgerError], object] = lambda _: None) -> bool:
+        """Return what `write` answers, tried again for `FINISH_SECONDS`; `failed` is told of each failure."""
         deadline = self._clocks.steady() + FINISH_SECONDS
         while True:
             try:
-                return self._ledger.finish(delivery.execution_id, claim.token, answer, outcome)
+                return write()
             except LedgerError as error:
+                failed(error)
                 if self._clocks.steady() >= deadline:
-                    logger.error("the end of %s could not be written down: %s", delivery.execution_id, error)
-                    return True
+                    raise
                 self._clocks.sleep(PAUSE_SECONDS)
 
 
@@ -121,12 +141,16 @@ def context_of(job: Job, claim: Claimed) -> Context:
     return job.delivery.context(is_last_attempt=claim.attempt >= job.delivery.max_attempts)
 
 
+def _facts(delivery: Delivery) -> dict[str, Any]:
+    return {"task": delivery.task, "execution_id": delivery.execution_id, "attempt": delivery.attempt}
+
+
 def _log_run(delivery: Delivery, result: Result, seconds: float) -> None:
     slow = seconds > SLOW_SECONDS and delivery.transport == "webhook"
     level = logging.INFO if result.outcome.success else logging.WARNING
     if not slow and not logger.isEnabledFor(level):
         return
-    run: dict[str, Any] = {"task": delivery.task, "execution_id": delivery.execution_id, "attempt": delivery.attempt}
+    run = _facts(delivery)
     took = round(seconds, 3)
     error = result.outcome.evidence.get("error")
     log.event(logger, "ran", level=level, **run, reason=result.reason, seconds=took, error=error)

@@ -39,8 +39,8 @@ class Entry:
     """`webhook` or `worker`."""
     attempt: int
     max_attempts: int
-    decision: str = RUN
-    """What the policies decide, if nothing is decided yet; what stands in the row wins."""
+    decision: str | None = RUN
+    """What the policies decide, if nothing is decided yet; what stands in the row wins. None decides nothing."""
     exclusive: bool = False
     """Whether `RUN` becomes `OVERLAP` if another execution of the same scope and task is running now."""
     delivery: Mapping[str, Any] | None = None

@@ -189,7 +189,7 @@ class MemoryLedger:
         row.crashed = False
         return claim
 
-    def _decide(self, entry: Entry) -> str:
+    def _decide(self, entry: Entry) -> str | None:
         return OVERLAP if entry.decision == RUN and entry.exclusive and self._other_runs(entry) else entry.decision
 
     def _other_runs(self, entry: Entry) -> bool:

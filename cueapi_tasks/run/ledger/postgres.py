@@ -19,6 +19,8 @@ from .urls import without_secrets
 
 CONNECT_SECONDS = 5
 """How long a connection may take to open, unless the URL says otherwise."""
+STATEMENT_MILLISECONDS = 5_000
+"""How long a statement may take, a lock that it waits for included."""
 SILENCE_MILLISECONDS = 10_000
 """How long what was sent may stay unconfirmed before its connection is lost, unless the URL says otherwise."""
 
@@ -99,6 +101,11 @@ class PostgresLedger(SqlLedger):
         )
         # who waited for a lock must see what its owner wrote, whatever the database's default is
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        try:
+            connection.execute(f"SET statement_timeout = {STATEMENT_MILLISECONDS}".encode())
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

@@ -76,7 +76,7 @@ end
 
 local function decide(entry)
   if entry.decision == 'run' and entry.exclusive and other_runs(entry) then return 'overlap' end
-  return entry.decision
+  return entry.decision or ''
 end
 
 local function start_row(row, entry)

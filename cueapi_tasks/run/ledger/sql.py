@@ -216,7 +216,7 @@ def _start(execute: Execute, entry: Entry, claim: Claimed) -> Claimed:
     return started
 
 
-def _decide(execute: Execute, entry: Entry) -> str:
+def _decide(execute: Execute, entry: Entry) -> str | None:
     if entry.decision == RUN and entry.exclusive:
         other = execute(_OTHER, (entry.scope, entry.task, entry.execution_id)).fetchone()
         return RUN if other is None else OVERLAP
