@@ -16,6 +16,7 @@ from cueapi_tasks.run.ledger.base import (
     Answer,
     Claim,
     Claimed,
+    Died,
     Entry,
     Finished,
     Lapsed,
@@ -370,6 +371,20 @@ def test_who_gave_it_back_owns_nothing(ledger: Ledger) -> None:
     ledger.release("e1", token, max_attempts=3)
     refuse_all(ledger, token)
     assert claim(ledger).starts == 2
+
+
+def test_what_died_in_its_last_attempt_is_listed_until_its_end_is_written_down(ledger: Ledger, store: Store) -> None:
+    token = claim(ledger, THIRD).token
+    claim(ledger, OTHER)  # two attempts are left
+    claim(ledger, replace(THIRD, execution_id="worker's", transport="worker"))
+    claim(ledger, replace(THIRD, execution_id="fresh"))
+    for each in ("e1", "e2", "worker's"):
+        store.age(each, HOUR)
+    store.age("fresh", 31)
+    assert ledger.died("billing", since=60, limit=10) == [Died("e1", token)]
+    assert ledger.died("crm", since=60, limit=10) == []
+    assert ledger.finish("e1", token, OK, DONE)
+    assert ledger.died("billing", since=60, limit=10) == []
 
 
 def test_what_the_store_has_lost_is_still_its_owners_to_report(ledger: Ledger) -> None:

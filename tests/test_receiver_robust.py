@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +19,12 @@ from cueapi_tasks.config import Settings
 from cueapi_tasks.run.account import outcome_client
 from cueapi_tasks.run.ledger.base import Answer, Ledger, Report
 from cueapi_tasks.run.ledger.memory import MemoryLedger
+from cueapi_tasks.run.ledger.sqlite import SqliteLedger
 from cueapi_tasks.run.outcome import Outcome
 from cueapi_tasks.run.receiver import CATCH_UP_SECONDS, Receiver
 from cueapi_tasks.run.report import Reporter
 
+from .remote import Killed
 from .support import Clock, Reports, answer_of, envelope, receiver_of, signed, stamp_payload, stub_client
 
 LAST = 3
@@ -141,6 +145,28 @@ def test_a_round_that_is_asked_for_while_the_last_one_ends_is_made() -> None:
     assert thread is not None
     thread.join(10)
     assert len(rounds) == 2
+
+
+def test_an_execution_whose_process_died_in_its_last_attempt_ends_with_an_outcome(
+    cue: CueTasks, tmp_path: Path, clock: Clock, reports: Reports
+) -> None:
+    def die() -> None:
+        raise Killed
+
+    cue.schedule(cron="0 9 * * *", task="report")(die)
+    path, body = tmp_path / "ledger.db", envelope(attempt=LAST)
+    with receiver_of(cue, path, clock, None) as receiver, pytest.raises(Killed):
+        receiver.handle(signed(body))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE execution SET lease_until = lease_until - 100")
+    ledger = SqliteLedger(path)
+    reporter = Reporter(ledger, "billing", lambda: reports.client)
+    reporter._born = float("inf")
+    reporter._round()
+    assert reports.received == [{"success": False, "error": "the process died in the last attempt"}]
+    reporter.close()
+    with receiver_of(cue, ledger, clock, None) as receiver:
+        assert answer_of(receiver.handle(signed(body))) == (500, "process_died")
 
 
 class Counted(Reporter):

@@ -23,8 +23,8 @@ from cueapi import (
 from .. import log
 from ..errors import LedgerError
 from .account import REPORT_TIMEOUT
-from .ledger.base import KEEP_SECONDS, Ledger, Report
-from .outcome import Outcome
+from .ledger.base import KEEP_SECONDS, Answer, Ledger, Report
+from .outcome import Outcome, failed
 
 if TYPE_CHECKING:
     from cueapi import CueAPI
@@ -35,6 +35,9 @@ LEAST_SECONDS = 1.0
 """Below this there is no time to report in line."""
 IN_LINE_SECONDS = 5.0
 """An outcome younger than this is being reported by the request that made it."""
+DIED_SECONDS = 60.0
+"""How long after its lease an owner is taken for dead, for whom nobody waits."""
+DIED = Answer(status=500, body={"status": "failure", "reason": "process_died"})
 PURGE_SECONDS = 3600.0
 """Between two looks for executions that need not be kept any more."""
 BATCH = 100
@@ -143,6 +146,7 @@ class Reporter:
         if self._client() is None:
             return True
         try:
+            self._end_what_died()
             due = [each for scope in self._scopes for each in self._ledger.unreported(scope, limit=BATCH)]
             left = [report for report in due if report.age >= min(IN_LINE_SECONDS, time.monotonic() - self._born)]
             self._without_ledger = False
@@ -152,6 +156,12 @@ class Reporter:
             logger.log(level, "whether outcomes wait to be reported cannot be read: %s", error)
             self._without_ledger = True
             return False
+
+    def _end_what_died(self) -> None:
+        """Write down the end of what died in its last attempt: CueAPI makes no other, and nobody else could tell."""
+        for scope in self._scopes:
+            for execution_id, token in self._ledger.died(scope, since=DIED_SECONDS, limit=BATCH):
+                self._ledger.finish(execution_id, token, DIED, failed("the process died in the last attempt").outcome)
 
     def _send_all(self, reports: Sequence[Report]) -> bool:
         """Send each, unless the API cannot be asked, or this is to stop: a failure may take its time."""

@@ -95,6 +95,14 @@ class Lapsed:
     """Seconds until its next attempt is due; 0 where it is."""
 
 
+class Died(NamedTuple):
+    """An execution by webhook whose process died in its last attempt: no delivery will come that could say so."""
+
+    execution_id: str
+    token: str
+    """Of its owner, who is dead; `finish` takes it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A finished execution whose outcome the API may not know yet."""
@@ -156,6 +164,10 @@ class Ledger(Protocol):
 
     def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
         """Return unfinished executions with a kept delivery that nobody holds, oldest first."""
+        ...
+
+    def died(self, scope: str, *, since: float, limit: int) -> Sequence[Died]:
+        """Return executions by webhook in their last attempt, whose lease ran out over `since` seconds ago."""
         ...
 
     def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:

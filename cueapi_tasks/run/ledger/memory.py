@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..outcome import Outcome
-from .base import OVERLAP, RUN, Answer, Claim, Claimed, Entry, Finished, Lapsed, Report, Running
+from .base import OVERLAP, RUN, Answer, Claim, Claimed, Died, Entry, Finished, Lapsed, Report, Running
 from .tokens import execution_of, make_token
 
 
@@ -21,6 +21,7 @@ class Row:
     task: str
     transport: str
     attempt: int
+    max_attempts: int
     state: str = "waiting"
     owner: str | None = None
     lease_until: float = 0.0
@@ -124,6 +125,18 @@ class MemoryLedger:
             ]
         return [lapsed for _, lapsed in sorted(found, key=lambda each: each[0])][:limit]
 
+    def died(self, scope: str, *, since: float, limit: int) -> Sequence[Died]:
+        """Return what died in its last attempt; see `Ledger.died`."""
+        with self._lock:
+            before = time.monotonic() - since
+            last = [
+                Died(each, row.owner)
+                for each, row in self._unfinished.items()
+                if (row.scope, row.transport, row.state) == (scope, "webhook", "running")
+                if row.owner is not None and row.attempt >= row.max_attempts and row.lease_until < before
+            ]
+        return last[:limit]
+
     def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:
         """Return what is to be reported; see `Ledger.unreported`."""
         with self._lock:
@@ -166,13 +179,19 @@ class MemoryLedger:
             return Running()
         row.crashed = row.crashed or row.state == "running"
         row.state, row.owner, row.lease_until = "waiting", make_token(entry.execution_id), now + lease
-        row.delivery = row.delivery or entry.delivery
+        row.delivery, row.max_attempts = row.delivery or entry.delivery, entry.max_attempts
         return row
 
     def _seen(self, entry: Entry) -> Row:
         row = self._rows.get(entry.execution_id)
         if row is None:
-            made = Row(scope=entry.scope, task=entry.task, transport=entry.transport, attempt=entry.attempt)
+            made = Row(
+                scope=entry.scope,
+                task=entry.task,
+                transport=entry.transport,
+                attempt=entry.attempt,
+                max_attempts=entry.max_attempts,
+            )
             row = self._rows[entry.execution_id] = self._unfinished[entry.execution_id] = made
         row.attempt = max(row.attempt, entry.attempt)
         return row

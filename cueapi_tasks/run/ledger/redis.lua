@@ -1,7 +1,7 @@
 -- The ledger's transactions. ARGV: the name of one, and its arguments as JSON; moments and durations are milliseconds,
 -- by the server's clock. A row is a hash in which an empty text stands for nothing.
 local PREFIX = 'cueapi-tasks:'
-local NUMBERS = {'lease_until', 'starts', 'attempt', 'retry_at', 'finished_at', 'reported_at'}
+local NUMBERS = {'lease_until', 'starts', 'attempt', 'max_attempts', 'retry_at', 'finished_at', 'reported_at'}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -40,7 +40,14 @@ local function kept_list(scope, transport) return 'kept:' .. scope .. ':' .. tra
 local function running_list(scope, task) return 'running:' .. scope .. ':' .. task end
 local function due_list(scope) return 'due:' .. scope end
 
+-- Executions by webhook in their last attempt: if their process dies, no delivery comes that would show it.
+local function last_list(scope) return 'last:' .. scope end
+local function is_last(row)
+  return row.state == 'running' and row.transport == 'webhook' and row.attempt >= (row.max_attempts or math.huge)
+end
+
 local function list_everywhere(row)
+  list(last_list(row.scope), row, is_last(row), row.lease_until)
   list(kept_list(row.scope, row.transport), row, row.delivery ~= '' and row.state ~= 'finished', row.lease_until)
   list(running_list(row.scope, row.task), row, row.state == 'running' and row.decision == 'run', row.lease_until)
   list(due_list(row.scope), row, row.state == 'finished' and row.reported_at == 0, row.finished_at)
@@ -191,6 +198,13 @@ function run.lapsed(a)
   for _, row in ipairs(rows_of(name, ids)) do
     found[#found + 1] = {row.id, row.delivery, row.attempt, math.max(0, row.retry_at - now)}
   end
+  return found
+end
+
+function run.died(a)
+  local name, found = last_list(a.scope), {}
+  local ids = redis.call('ZRANGEBYSCORE', PREFIX .. name, '-inf', '(' .. (now - a.since), 'LIMIT', 0, a.limit)
+  for _, row in ipairs(rows_of(name, ids)) do found[#found + 1] = {row.id, row.owner} end
   return found
 end
 

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from ...errors import ConfigurationError, LedgerError
 from ..outcome import Outcome
-from .base import KEEP_SECONDS, Answer, Claim, Claimed, Entry, Finished, Lapsed, Report, Running
+from .base import KEEP_SECONDS, Answer, Claim, Claimed, Died, Entry, Finished, Lapsed, Report, Running
 from .tokens import execution_of, make_token
 from .urls import without_secrets
 from .values import dump_delivery, dump_outcome, load_outcome
@@ -95,6 +95,11 @@ class RedisLedger:
             Lapsed(execution_id=each, delivery=json.loads(delivery), attempt=attempt, retry_in=wait / 1000)
             for each, delivery, attempt, wait in self._run("lapsed", scope=scope, transport=transport, limit=limit)
         ]
+
+    def died(self, scope: str, *, since: float, limit: int) -> Sequence[Died]:
+        """Return what died in its last attempt; see `Ledger.died`."""
+        found = self._run("died", scope=scope, since=_milliseconds(since), limit=limit)
+        return [Died(*each) for each in found]
 
     def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:
         """Return what is to be reported; see `Ledger.unreported`."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from ..outcome import Outcome
-from .base import OVERLAP, RUN, Answer, Claim, Claimed, Entry, Finished, Lapsed, Report, Running
+from .base import OVERLAP, RUN, Answer, Claim, Claimed, Died, Entry, Finished, Lapsed, Report, Running
 from .tokens import execution_of, make_token
 from .values import dump_delivery, dump_outcome, load_outcome
 
@@ -52,6 +52,10 @@ _LAPSED = """
     SELECT execution_id, delivery, attempt, {greatest}(coalesce(retry_at - {now}, 0.0), 0.0) AS retry_in FROM {table}
     WHERE scope = ? AND transport = ? AND lease_until <= {now} AND delivery IS NOT NULL AND state <> 'finished'
     ORDER BY lease_until LIMIT ?"""
+_DIED = """
+    SELECT execution_id, owner FROM {table}
+    WHERE scope = ? AND reported_at IS NULL AND finished_at IS NULL AND state = 'running' AND transport = 'webhook'
+        AND attempt >= max_attempts AND lease_until < {now} - ? LIMIT ?"""
 _UNREPORTED = """
     SELECT execution_id, task, outcome, {now} - finished_at AS age FROM {table}
     WHERE scope = ? AND reported_at IS NULL AND finished_at > 0 ORDER BY finished_at LIMIT ?"""
@@ -162,6 +166,10 @@ class SqlLedger(ABC):
     def lapsed(self, scope: str, *, transport: str, limit: int) -> Sequence[Lapsed]:
         """Return what nobody holds; see `Ledger.lapsed`."""
         return [_lapsed(row) for row in self._all(_LAPSED, (scope, transport, limit))]
+
+    def died(self, scope: str, *, since: float, limit: int) -> Sequence[Died]:
+        """Return what died in its last attempt; see `Ledger.died`."""
+        return [Died(row["execution_id"], row["owner"]) for row in self._all(_DIED, (scope, since, limit))]
 
     def unreported(self, scope: str, *, limit: int) -> Sequence[Report]:
         """Return what is to be reported; see `Ledger.unreported`."""
