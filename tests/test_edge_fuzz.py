@@ -159,8 +159,9 @@ def declare(cue: CueTasks, calls: Counter[str]) -> None:
         calls[ctx.execution_id] += 1
         return region * 2
 
-    for function in (echo, order, words):
-        cue.schedule(cron="0 9 * * *", payload={"order": {"region": "eu"}} if function is order else {})(function)
+    cue.schedule(cron="0 9 * * *")(echo)
+    cue.schedule(cron="0 9 * * *", timezone="Asia/Tokyo", payload={"order": {"region": "eu"}})(order)
+    cue.schedule(cron="0 9 * * *", timezone="America/New_York", late="latest")(words)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,9 @@ moments = st.sampled_from(
         "",
         "0001-01-01T00:00:00+14:00",
         "9999-12-31T23:59:59-14:00",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T09:00:00Z",
         "2026-11-24T12:00:00",
         "2026-11-24T12:00:00Z",
         "2026-11-24T25:00:00Z",
@@ -206,7 +210,7 @@ stamps = st.fixed_dictionaries(
         "env": st.none() | values,
         "task": st.sampled_from(["echo", "order", "words", "gone"]) | values,
         "schedule": st.none() | values,
-        "max_attempts": st.integers(1, 5) | values,
+        "max_attempts": st.integers(1, 5) | st.sampled_from([2**31, 10**30, -(10**30)]) | values,
         "revision": st.none() | values,
         "paused_by": values,
     },
