@@ -162,7 +162,7 @@ def read_stamp(payload: Mapping[str, Any]) -> Stamp | None:
     max_attempts, revision = numbers
     if not app or not task:
         return None
-    if not _PARTS.fullmatch(f"{app}/{task}/{environment or '-'}/{schedule or '-'}"):
+    if not _PARTS.fullmatch("/".join((app, task, environment or "-", schedule or "-"))):
         return None
     if not 0 <= (max_attempts or 0) <= MOST_ATTEMPTS:
         return None

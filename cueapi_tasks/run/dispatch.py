@@ -74,7 +74,7 @@ def _call(task: AnyTask, bound: Bound, context: Context, stage: Stage, timeout: 
     with stage.hooks.around():
         stage.hooks.before(context)
         value = task.function(*bound.args, **bound.kwargs)
-        if inspect.isawaitable(value):
+        if value is not None and inspect.isawaitable(value):  # which takes a while to tell
             value = stage.loop.run(_awaited(value), timeout)
         stage.hooks.after(context, value)
     return value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 
 def make_token(execution_id: str) -> str:
     """Return a token for a new owner of the execution."""
-    return f"{secrets.token_hex(16)}:{execution_id}"
+    return f"{os.urandom(16).hex()}:{execution_id}"
 
 
 def execution_of(token: str) -> str:
