@@ -57,8 +57,8 @@ def verify(
 ) -> WebhookDelivery:
     """Return the delivery in `body` if one of `secrets` signed it within `tolerance` seconds of `now`.
 
-    The bytes are authenticated before they are parsed. Whatever is passed in, the only error is
-    `WebhookVerificationError`, whose `reason` is `missing_signature`, `bad_signature`, `bad_timestamp`,
+    The bytes are authenticated before they are parsed. `secrets` may be one text, too. Whatever is passed in, the only
+    error is `WebhookVerificationError`, whose `reason` is `missing_signature`, `bad_signature`, `bad_timestamp`,
     `timestamp_too_old`, `timestamp_too_new`, `no_secret`, `invalid_json` or `not_a_delivery`; the last two are
     raised for authentic bytes only.
     """
@@ -92,7 +92,11 @@ def verify_webhook(
     Bytes are authenticated as they are. A text is too, or else as CueAPI would serialise what it says (sorted keys,
     `", "` and `": "`), and so is a dict. Whatever is passed in, the answer is True or False.
     """
-    return any(_is_authentic(body, signature, secret, str(timestamp), tolerance) for body in _spellings(payload))
+    try:
+        moment = str(timestamp)
+    except ValueError:  # a number of more digits than Python spells
+        return False
+    return any(_is_authentic(body, signature, secret, moment, tolerance) for body in _spellings(payload))
 
 
 def _is_authentic(body: bytes, signature: str, secret: str, timestamp: str, tolerance: float) -> bool:
@@ -130,13 +134,16 @@ def _signed_at(
     _check_signature(signed, signature[3:], secrets)
     seconds = int(timestamp)
     _check_age(now - seconds, tolerance)
-    return datetime.fromtimestamp(seconds, timezone.utc)
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise WebhookVerificationError("bad_timestamp", "the timestamp is beyond the calendar") from error
 
 
 def _check_signature(signed: bytes, digest: str, secrets: Iterable[object]) -> None:
     """Raise unless one of the secrets made the digest; each is tried, so that the time tells nothing of which."""
     known = matched = False
-    for secret in secrets:
+    for secret in [secrets] if isinstance(secrets, str) else secrets:  # a text would be as many secrets as letters
         if secret and isinstance(secret, str):
             known = True
             matched |= hmac.compare_digest(_digest(signed, secret), digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,25 @@ def test_the_boolean_form_takes_bytes_text_or_a_dict() -> None:
         assert verify_webhook(payload, signature, SECRET, str(now))
         assert not verify_webhook(payload, signature, "other", str(now))
     assert not verify_webhook(body, signature, SECRET, str(now - 1))
+
+
+def test_one_text_as_secrets_is_one_secret_and_not_its_letters() -> None:
+    body = b"{}"
+    forged = webhook.sign(body, secret=SECRET[0], timestamp=int(NOW))
+    own = webhook.sign(body, secret=SECRET, timestamp=int(NOW))
+    given: Any = {"timestamp": str(int(NOW)), "secrets": SECRET, "now": NOW}
+    with pytest.raises(WebhookVerificationError) as refused:
+        webhook.authenticate(body, signature=forged, **given)
+    assert refused.value.reason == "bad_signature"
+    assert webhook.authenticate(body, signature=own, **given).timestamp() == int(NOW)
+
+
+def test_a_timestamp_beyond_the_calendar_is_refused_whatever_the_tolerance() -> None:
+    far = 10**12 - 1
+    signature = webhook.sign(b"{}", secret=SECRET, timestamp=far)
+    with pytest.raises(WebhookVerificationError) as refused:
+        webhook.authenticate(
+            b"{}", signature=signature, timestamp=str(far), secrets=[SECRET], now=NOW, tolerance=math.inf
+        )
+    assert refused.value.reason == "bad_timestamp"
+    assert not webhook.verify_webhook(b"{}", signature, SECRET, 10**5000)
