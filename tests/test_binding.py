@@ -52,6 +52,10 @@ def whole_model(payload: Order) -> Any:
     return payload
 
 
+def with_or_without(n: int, ctx: Context | None = None) -> Any:
+    return n, ctx
+
+
 def whole_and_context(ctx: Context, payload: dict[str, Any]) -> Any:
     return payload, ctx
 
@@ -87,6 +91,7 @@ class Callable1:
         (positional, {"first": "1", "third": 3}, (1, 5, 3)),
         (open_ended, {"a": 1, "z": [2]}, (1, {"z": [2]})),
         (bare, {"a": "x"}, ("x", 2)),
+        (with_or_without, {"n": 1}, (1, CONTEXT)),
         (Callable1(), {"n": "4"}, (4, "t")),
         (functools.partial(typed, count=9), {"day": "2026-01-02"}, (date(2026, 1, 2), 9, None)),
         (lambda: "nothing", {}, "nothing"),

@@ -164,7 +164,7 @@ def test_imports_are_at_the_top_but_for_the_named_exceptions() -> None:
 
 
 CATCH_ALL = {"run.dispatch": 1, "run.hooks": 1, "run.include": 1, "server.main": 2, "cli.loader": 4}
-CATCH_ALL |= {"run.worker": 1, "run.intake": 1, "run.claims": 1, "run.outcome": 2, "declare.binding": 1}
+CATCH_ALL |= {"run.worker": 1, "run.intake": 1, "run.claims": 1, "run.lease": 1, "run.outcome": 2, "declare.binding": 1}
 """Where `except Exception` stands: around the user's functions, validators, hooks and modules, a turn of a loop, and a delivery."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 
@@ -17,7 +19,7 @@ from cueapi_tasks.run.ledger import init_ledger, open_ledger, sql, sqlite
 from cueapi_tasks.run.ledger.base import KEEP_SECONDS, OVERLAP, RUN, Claimed, Finished, Ledger, Running
 from cueapi_tasks.run.ledger.urls import without_secrets
 
-from .stores import NOWHERE, Store, postgres_connection, postgres_store, redis_client, redis_store, sqlite_store
+from .stores import NOWHERE, TABLE, Store, postgres_connection, postgres_store, redis_client, redis_store, sqlite_store
 from .test_ledger import DONE, E1, OK, OTHER, at_once, claim, finish
 
 CALLS: dict[str, Callable[[Ledger], object]] = {
@@ -211,6 +213,22 @@ def test_to_initialise_again_or_at_once_changes_nothing(postgres_url: str) -> No
         finish(store.open())
         at_once(4, lambda number: init_ledger(postgres_url))
         assert store.open().claim(E1, lease=30) == Finished(answer=OK)
+
+
+def test_a_row_that_somebody_locks_is_an_outage_and_costs_no_other_lease(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("cueapi_tasks.run.ledger.postgres"), "STATEMENT_MILLISECONDS", 200)
+    with postgres_store(postgres_url) as store, closing(psycopg.connect(postgres_url)) as locker:
+        ledger = store.open()
+        tokens = [claim(ledger, entry).token for entry in (E1, OTHER)]
+        store.age("e2", 60)
+        locker.execute(f"SELECT 1 FROM {TABLE} WHERE execution_id = 'e1' FOR UPDATE")
+        with pytest.raises(LedgerError, match="statement timeout"):
+            ledger.renew(tokens, lease=30)
+        with pytest.raises(LedgerError, match="statement timeout"):
+            ledger.finish("e1", tokens[0], OK, DONE)
+        assert ledger.claim(OTHER, lease=30) == Running()
 
 
 def test_an_idle_connection_that_the_server_ended_is_replaced(postgres_url: str) -> None:

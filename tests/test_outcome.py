@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -22,6 +23,15 @@ class Record:
     n: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fuller(Done):
+    more: str
+
+
+class Colour(str, Enum):
+    RED = "red"
+
+
 class Mute:
     def __str__(self) -> str:
         raise KeyError
@@ -38,6 +48,8 @@ class Mute:
         (Model(day=date(2026, 1, 2)), {"metadata": {"result": {"day": "2026-01-02"}}}),
         (Record(3), {"metadata": {"result": {"n": 3}}}),
         (Done(), {}),
+        (Fuller(result="r", more="m"), {"result": "r"}),
+        (Colour.RED, {"result": "red"}),
         (Done(result="r", summary="s", artifacts=[1]), {"result": "r", "summary": "s", "artifacts": [1]}),
         # text is cut, an identifier is dropped: a cut one would name something else
         ("x" * 2001, {"result": "x" * 2000}),

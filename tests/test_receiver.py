@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from cueapi_tasks import Context, CueTasks, Done, LedgerError, NonRetriableError
-from cueapi_tasks.run.ledger.base import Claimed, Entry
+from cueapi_tasks.run.ledger.base import Answer, Claimed, Entry
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
+from cueapi_tasks.run.outcome import Outcome
 from cueapi_tasks.run.receiver import WAIT_SECONDS, Receiver
 from cueapi_tasks.run.report import Reporter
 from cueapi_tasks.run.secrets import Secrets
@@ -243,6 +244,28 @@ def test_a_redelivery_of_a_running_execution_waits_and_then_says_so(
 
 
 def test_a_redelivery_gets_the_answer_of_the_run_that_it_waited_for(
+    cue: CueTasks, ledger: Path, reports: Reports
+) -> None:
+    calls = declare(cue, lambda ctx: "sent")
+    body = envelope(payload=stamped())
+    other = SqliteLedger(ledger)
+    claim = other.claim(entry(body), lease=30)
+    assert isinstance(claim, Claimed)
+    token = claim.token
+
+    class EndingMeanwhile(Clock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            answer = Answer(status=422, body={"status": "failure", "reason": "non_retriable"})
+            other.finish(body["execution_id"], token, answer, Outcome(success=False))
+
+    with receiver_of(cue, ledger, EndingMeanwhile(), reports.client) as receiver:
+        assert answer_of(receiver.handle(signed(body | {"attempt": 2}))) == (422, "non_retriable")
+    assert calls == []
+    other.close()
+
+
+def test_a_redelivery_runs_what_the_run_that_it_waited_for_gave_back(
     cue: CueTasks, ledger: Path, reports: Reports
 ) -> None:
     calls = declare(cue, lambda ctx: "sent")

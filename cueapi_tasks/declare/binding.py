@@ -96,7 +96,7 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, Parameter]:
 
 def _plan(function: Callable[..., Any], parameters: Mapping[str, Parameter]) -> _Plan:
     hints = _hints(function)
-    contexts = tuple(name for name in parameters if hints.get(name) is Context)
+    contexts = tuple(name for name in parameters if Context in (hints.get(name), *typing.get_args(hints.get(name))))
     bindable = {
         name: parameter
         for name, parameter in parameters.items()

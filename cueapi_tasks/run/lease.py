@@ -46,7 +46,10 @@ class LeaseKeeper:
 
     def _loop(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
-            self._renew()
+            try:
+                self._renew()
+            except Exception:
+                logger.exception("leases are renewed after an error that nobody foresaw")
 
     def _renew(self) -> None:
         with self._lock:

@@ -129,7 +129,7 @@ def _evidence(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"result": value}
     if isinstance(value, Done):
-        given = {each.name: getattr(value, each.name) for each in fields(value)}
+        given = {each.name: getattr(value, each.name) for each in fields(Done)}  # a subclass may have more
         return {name: each for name, each in given.items() if each is not None}
     return {"metadata": {"result": value}}
 
@@ -150,9 +150,9 @@ def _limited(name: str, value: Any) -> Any:
 
 def _sent(name: str, value: Any) -> Any:
     if name in MAX_TEXT:
-        return _clean(str(value))[: MAX_TEXT[name]]
+        return _clean(_text(value))[: MAX_TEXT[name]]
     if name in MAX_IDENTIFIER:
-        return _identifier(name, _clean(str(value)))
+        return _identifier(name, _clean(_text(value)))
     return _plain(name, value)
 
 
@@ -187,6 +187,11 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, dict):
         return {_clean(key): _cleaned(each) for key, each in cast("Mapping[str, Any]", value).items()}
     return value
+
+
+def _text(value: Any) -> str:
+    """Return a value as text; what is one already, a member of an enumeration of texts say, is what it is worth."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 def _clean(text: str) -> str:

@@ -115,7 +115,7 @@ class Report:
 
 
 class Ledger(Protocol):
-    """A store of executions; every method but `purge` is one transaction, and raises `LedgerError` if that fails."""
+    """A store of executions; each method but `renew` and `purge` is one transaction, or raises `LedgerError`."""
 
     def claim(self, entry: Entry, *, lease: float) -> Claim:
         """Take and start the execution, unless it is finished or another owner's lease is fresh.

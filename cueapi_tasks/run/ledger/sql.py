@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+from ...errors import LedgerError
 from ..outcome import Outcome
 from .base import OVERLAP, RUN, Answer, Claim, Claimed, Died, Entry, Finished, Lapsed, Report, Running
 from .tokens import execution_of, make_token
@@ -142,9 +143,16 @@ class SqlLedger(ABC):
 
     def renew(self, tokens: Sequence[str], *, lease: float) -> None:
         """Extend leases; see `Ledger.renew`."""
-        with self._transaction() as execute:
-            for token in sorted(tokens):  # in one order, so that no two transactions wait for each other
-                execute(_RENEW, (lease, execution_of(token), token))
+        failures: list[LedgerError] = []
+        for token in tokens:  # each on its own: one row that somebody locks must not cost the leases of all
+            try:
+                self._change(_RENEW, (lease, execution_of(token), token))
+            except LedgerError as error:
+                failures.append(error)
+                if len(failures) > 1:  # it is not this row
+                    break
+        if failures:
+            raise failures[0]
 
     def abandon(self, tokens: Sequence[str]) -> None:
         """End leases; see `Ledger.abandon`."""

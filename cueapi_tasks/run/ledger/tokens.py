@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 
 
 def make_token(execution_id: str) -> str:
     """Return a token for a new owner of the execution."""
-    return f"{os.urandom(16).hex()}:{execution_id}"
+    return f"{secrets.token_hex(16)}:{execution_id}"
 
 
 def execution_of(token: str) -> str:
