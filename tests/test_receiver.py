@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -243,47 +244,46 @@ def test_a_redelivery_of_a_running_execution_waits_and_then_says_so(
     other.close()
 
 
-def test_a_redelivery_gets_the_answer_of_the_run_that_it_waited_for(
-    cue: CueTasks, ledger: Path, reports: Reports
-) -> None:
-    calls = declare(cue, lambda ctx: "sent")
+Meanwhile = Callable[[SqliteLedger, str, str], object]
+"""What another process does with the execution of this id that it holds by this token."""
+
+
+def answer_beside_another(cue: CueTasks, ledger: Path, reports: Reports, meanwhile: Meanwhile) -> tuple[int, str]:
+    """Answer the second attempt of an execution that another process runs while it waits."""
     body = envelope(payload=stamped())
     other = SqliteLedger(ledger)
     claim = other.claim(entry(body), lease=30)
     assert isinstance(claim, Claimed)
     token = claim.token
 
-    class EndingMeanwhile(Clock):
+    class Passing(Clock):
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
-            answer = Answer(status=422, body={"status": "failure", "reason": "non_retriable"})
-            other.finish(body["execution_id"], token, answer, Outcome(success=False))
+            meanwhile(other, body["execution_id"], token)
 
-    with receiver_of(cue, ledger, EndingMeanwhile(), reports.client) as receiver:
-        assert answer_of(receiver.handle(signed(body | {"attempt": 2}))) == (422, "non_retriable")
-    assert calls == []
-    other.close()
+    with receiver_of(cue, ledger, Passing(), reports.client) as receiver, closing(other):
+        return answer_of(receiver.handle(signed(body | {"attempt": 2})))
+
+
+def test_a_redelivery_gets_the_answer_of_the_run_that_it_waited_for(
+    cue: CueTasks, ledger: Path, reports: Reports
+) -> None:
+    calls = declare(cue, lambda ctx: "sent")
+    answer = Answer(status=422, body={"status": "failure", "reason": "non_retriable"})
+    ended = answer_beside_another(
+        cue, ledger, reports, lambda other, each, token: other.finish(each, token, answer, Outcome(success=False))
+    )
+    assert (ended, calls) == ((422, "non_retriable"), [])
 
 
 def test_a_redelivery_runs_what_the_run_that_it_waited_for_gave_back(
     cue: CueTasks, ledger: Path, reports: Reports
 ) -> None:
     calls = declare(cue, lambda ctx: "sent")
-    body = envelope(payload=stamped())
-    other = SqliteLedger(ledger)
-    claim = other.claim(entry(body), lease=30)
-    assert isinstance(claim, Claimed)
-    token = claim.token
-
-    class FinishingMeanwhile(Clock):
-        def sleep(self, seconds: float) -> None:
-            super().sleep(seconds)
-            other.release(body["execution_id"], token, max_attempts=3)
-
-    with receiver_of(cue, ledger, FinishingMeanwhile(), reports.client) as receiver:
-        assert answer_of(receiver.handle(signed(body | {"attempt": 2}))) == (200, "completed")
-    assert len(calls) == 1
-    other.close()
+    ended = answer_beside_another(
+        cue, ledger, reports, lambda other, each, token: other.release(each, token, max_attempts=3)
+    )
+    assert (ended, len(calls)) == ((200, "completed"), 1)
 
 
 def test_a_run_whose_process_died_runs_again_but_not_for_ever(
