@@ -11,19 +11,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from cueapi import CueAPI
 from cueapi_tasks import Context, CueTasks, Done, LedgerError
 from cueapi_tasks.config import Settings
 from cueapi_tasks.run.account import outcome_client
-from cueapi_tasks.run.ledger.base import Answer, Ledger, Report
+from cueapi_tasks.run.ledger.base import Answer, Claimed, Ledger, Report
 from cueapi_tasks.run.ledger.memory import MemoryLedger
 from cueapi_tasks.run.ledger.sqlite import SqliteLedger
+from cueapi_tasks.run.ledger.tokens import execution_of
 from cueapi_tasks.run.outcome import Outcome
 from cueapi_tasks.run.receiver import CATCH_UP_SECONDS, Receiver
 from cueapi_tasks.run.report import Reporter
 
+from .claiming import entry
 from .remote import Killed
 from .support import Clock, Reports, answer_of, envelope, receiver_of, signed, stamp_payload, stub_client
 
@@ -191,6 +194,32 @@ def test_an_outcome_is_reported_in_line_where_there_is_time_left(within: float |
     reporter = Counted()
     reporter.report(Report(execution_id="e", task="t", outcome=Outcome(success=True)), within=within)
     assert (reporter.timeouts, reporter.later) == (([within], 0) if in_line else ([], 1))
+
+
+def test_a_run_that_took_what_a_webhook_has_is_answered_first_and_reported_then(
+    cue: CueTasks, tmp_path: Path, clock: Clock
+) -> None:
+    cue.schedule(cron="0 9 * * *", task="report")(lambda: clock.advance(seconds=24.5))
+    reporter = Counted()
+    with receiver_of(cue, tmp_path / "ledger.db", clock, None, reporter=reporter) as receiver:
+        assert answer_of(receiver.handle(signed(envelope()))) == (200, "completed")
+    assert reporter.timeouts == []
+    assert reporter.later == 2  # at the first delivery, and for this
+
+
+@pytest.mark.parametrize(("status", "asked"), [(429, 1), (401, 1), (503, 3)])
+def test_a_round_ends_where_the_next_outcome_would_meet_the_same(status: int, asked: int) -> None:
+    ledger = MemoryLedger()
+    for number in range(3):
+        claim = ledger.claim(entry(f"00000000-0000-4000-8000-00000000000{number}"), lease=30)
+        assert isinstance(claim, Claimed)
+        execution_id = execution_of(claim.token)
+        ledger.finish(execution_id, claim.token, Answer(status=200, body={}), Outcome(success=True))
+    with stub_client(*[httpx.Response(status, json={})] * 3) as stub:
+        reporter = Reporter(ledger, "billing", lambda: stub.client)
+        reporter._born = float("inf")
+        assert not reporter._round()
+        assert len(stub.received) == asked
 
 
 # a ledger that fails for a moment
