@@ -206,7 +206,9 @@ def assert_no_success_ran_again(effects: str, fired: list[str]) -> None:
         else:
             assert execution_id not in recorded
             recorded.add(execution_id)
-    assert {*started} == recorded == {*fired}
+    assert {*started} == {*fired}
+    assert recorded <= {*fired}
+    assert len(fired) - len(recorded) <= KILLS  # a kill may come between a record in the ledger and its line here
     assert attempts[2] > EXECUTIONS / 20  # the retries
     assert sum(started.values()) > len(fired) + attempts[2]  # kills did find runs
 
