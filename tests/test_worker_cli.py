@@ -176,11 +176,14 @@ def test_every_line_of_its_log_is_json_to_the_end(place: Place) -> None:
 
 
 def test_a_signal_while_the_app_is_imported_ends_it_with_0(place: Place) -> None:
-    (place.folder / "app.py").write_text(f"print('importing', flush=True)\n{APP}\ntime.sleep(3600)\n")
+    waits = "print('importing', flush=True)\nwhile not Path('go').exists(): time.sleep(0.01)\n"
+    (place.folder / "app.py").write_text(APP + waits)
     with place.run("worker", "app") as process:
         read_until(process, "importing")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        (place.folder / "go").touch()
+        text, _ = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, text) == (0, "")
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from ..server.main import Credentials, Server, make_credentials
 from .deploy import Wishes, finish, look
 from .listing import print_table
 from .narrate import Narrator
-from .process import SIGNAL_SECONDS, exit_beside_threads
+from .process import SIGNAL_SECONDS, exit_beside_threads, on_signal
 from .state import State, make_folder, read_state, write_state
 
 Made = TypeVar("Made")
@@ -57,9 +57,12 @@ def run_dev(app: CueTasks, *, data: Path | None, fire_now: bool, exit_after: boo
             fired = _fire_each(app, client) if fire_now else []
             if exit_after:
                 return _wait_for(client, fired, retries)
-            click.echo("Ctrl-C stops it.")
-            while True:
-                time.sleep(SIGNAL_SECONDS)
+            signals: list[int] = []
+            with on_signal(signals.append):
+                click.echo("Ctrl-C stops it.")
+                while not signals:
+                    time.sleep(SIGNAL_SECONDS)
+            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -213,10 +213,7 @@ def worker(
     )
     debug = click.get_current_context().find_root().params["debug"]
     explain = partial(_explain, debug=debug)
-    try:
-        return work.run_worker(load(app), options, once=once, log_format=log_format, explain=explain)
-    except KeyboardInterrupt:  # before it took anything
-        return 0
+    return work.run_worker(partial(load, app), options, once=once, log_format=log_format, explain=explain)
 
 
 @cli.group()
