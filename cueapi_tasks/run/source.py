@@ -85,11 +85,12 @@ class Source:
         self._asked = {cue.id: self._asked[cue.id] for cue in cues if cue.id in self._asked}
         found: list[Claimable] = []
         for cue in cues:
-            if now - self._asked.get(cue.id, -span) >= span and not self._link.stopping.is_set():
-                waiting = [item for item in self._of(cue) if self._wanted(item) and item.execution_id not in known]
-                found += waiting
-                if not any(map(self._takeable, waiting)):
-                    self._asked[cue.id] = now
+            if now - self._asked.get(cue.id, -span) < span or self._link.stopping.is_set():
+                continue
+            waiting = [item for item in self._of(cue) if self._wanted(item) and item.execution_id not in known]
+            found += waiting
+            if not any(map(self._takeable, waiting)):
+                self._asked[cue.id] = now
         return found
 
     def _page(self) -> Sequence[Claimable] | None:
